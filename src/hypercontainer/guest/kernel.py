@@ -1,0 +1,60 @@
+"""Which kernel and initrd a VM boots.
+
+`make hyperkernel` and `make initrd` leave their results in the cache
+directory (`/var/cache/hyper`, or `HYPER_CACHE`); see hyperkernel/README.md.
+"""
+
+import os
+from typing import NamedTuple
+
+from ..errors import NotFound
+
+CACHE = "/var/cache/hyper"
+
+
+class GuestImage(NamedTuple):
+    """The files that a VM boots from; `kind` is `custom`, `hyperkernel` or `distribution`."""
+
+    kernel: str
+    initrd: str
+    kind: str
+
+
+def cache_directory() -> str:
+    """Where built kernels and initrds are kept."""
+    return os.environ.get("HYPER_CACHE", CACHE)
+
+
+def _candidates() -> list[GuestImage]:
+    cache = cache_directory()
+    initrd = f"{cache}/hyper-initrd.img"
+    return [
+        GuestImage(f"{cache}/hyperkernel/vmlinux", initrd, "hyperkernel"),
+        GuestImage("/var/lib/hyper/kernel", "/var/lib/hyper/hyper-initrd.img", "hyperkernel"),
+        GuestImage(
+            f"{cache}/distribution/vmlinuz", f"{cache}/distribution/initrd.img", "distribution"
+        ),
+    ]
+
+
+def find(kernel: str | None = None, initrd: str | None = None) -> GuestImage:
+    """The kernel and initrd to boot: those named, else hyperkernel, else the distribution's.
+
+    Raises NotFound, with what to do about it.
+    """
+    if kernel is None and initrd is None:
+        for image in _candidates():
+            if os.path.exists(image.kernel) and os.path.exists(image.initrd):
+                return image
+        raise NotFound(
+            "no guest kernel found: run `make hyperkernel initrd`, or set Kernel and Initrd"
+            " in /etc/hyper/config"
+        )
+    default = next((i for i in _candidates() if os.path.exists(i.initrd)), None)
+    image = GuestImage(
+        kernel or find().kernel, initrd or (default.initrd if default else ""), "custom"
+    )
+    for what, path in (("kernel", image.kernel), ("initrd", image.initrd)):
+        if not os.path.isfile(path):
+            raise NotFound(f"guest {what} {path or '(none)'} not found: check the path")
+    return image

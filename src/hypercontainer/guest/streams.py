@@ -1,0 +1,163 @@
+"""The stream channel: every process' stdin, stdout and stderr over one port.
+
+Flow control is per stream (docs/guest-protocol.md): a reader that blocks stops
+its own stream and no other.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from . import protocol
+from .protocol import ProtocolError
+
+
+class OutputStream:
+    """What the guest sends on one stream, handed to `on_data` as it comes.
+
+    The consumer calls `grant` for what it has passed on; the guest is never
+    more than a window ahead of that. Empty data is the end.
+    """
+
+    def __init__(self, channel: "StreamChannel", number: int) -> None:
+        self.number = number
+        self.on_data: Callable[[bytes], None] = lambda data: None
+        self._channel = channel
+        self._window = protocol.INITIAL_WINDOW
+        self._ungranted = 0
+        self.ended = False
+
+    def receive(self, data: bytes) -> None:
+        """Take a data frame. Raises ProtocolError when the guest overran its window."""
+        if self.ended:
+            return
+        if len(data) > self._window:
+            raise ProtocolError(f"stream {self.number} overran its window")
+        self._window -= len(data)
+        if not data:
+            self.ended = True
+        self.on_data(data)
+
+    def grant(self, count: int) -> None:
+        """Let the guest send `count` bytes more; sent when it is worth a frame."""
+        self._ungranted += count
+        if self.ended or self._ungranted < protocol.INITIAL_WINDOW // 4:
+            return
+        self._window += self._ungranted
+        self._channel.send(protocol.encode_window(self.number, self._ungranted))
+        self._ungranted = 0
+
+
+class InputStream:
+    """What the host sends on one stream, as far as the guest has granted."""
+
+    def __init__(self, channel: "StreamChannel", number: int) -> None:
+        self.number = number
+        self._channel = channel
+        self._window = protocol.INITIAL_WINDOW
+        self._changed = asyncio.Event()
+        self.closed = False
+
+    def granted(self, count: int) -> None:
+        """The guest lets us send `count` bytes more."""
+        self._window += count
+        self._changed.set()
+
+    async def writable(self) -> int:
+        """Wait until the guest takes more; returns how many bytes (0 once closed)."""
+        while self._window == 0 and not self.closed:
+            self._changed.clear()
+            await self._changed.wait()
+        return 0 if self.closed else min(self._window, protocol.MAX_DATA)
+
+    def write(self, data: bytes) -> None:
+        """Send at most as much as `writable` said."""
+        if self.closed or not data:
+            return
+        assert len(data) <= self._window
+        self._window -= len(data)
+        self._channel.send(protocol.encode_data(self.number, data))
+
+    def close(self) -> None:
+        """End of file; what comes later is dropped."""
+        if not self.closed:
+            self.closed = True
+            self._changed.set()
+            self._channel.send(protocol.encode_data(self.number, b""))
+
+    def abandon(self) -> None:
+        """The process is over: wake the writers without sending anything."""
+        self.closed = True
+        self._changed.set()
+
+
+class StreamChannel(asyncio.Protocol):
+    """Speaks for the host on `sh.hyper.channel.1`."""
+
+    def __init__(self, on_broken: Callable[[str], None]) -> None:
+        self._decoder = protocol.FrameDecoder()
+        self._outputs: dict[int, OutputStream] = {}
+        self._inputs: dict[int, InputStream] = {}
+        self._next = 1
+        self._transport: asyncio.Transport | None = None
+        self._on_broken = on_broken
+
+    @classmethod
+    async def open(cls, sock: socket.socket, on_broken: Callable[[str], None]) -> "StreamChannel":
+        """Take over our end of the stream channel."""
+        loop = asyncio.get_running_loop()
+        _, channel = await loop.create_connection(lambda: cls(on_broken), sock=sock)
+        return channel
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        try:
+            for number, content in self._decoder.feed(data):
+                self._receive(number, content)
+        except ProtocolError as error:
+            self._on_broken(f"the guest broke the protocol: {error}")
+
+    def _receive(self, number: int, content: bytes | int) -> None:
+        if isinstance(content, int):
+            if (target := self._inputs.get(number)) is not None:
+                target.granted(content)
+        elif (source := self._outputs.get(number)) is not None:
+            source.receive(content)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol: ends every stream."""
+        for source in list(self._outputs.values()):
+            if not source.ended:
+                source.ended = True
+                source.on_data(b"")
+        for target in self._inputs.values():
+            target.abandon()
+
+    def new_number(self) -> int:
+        """A stream number that was never used in this VM."""
+        self._next += 1
+        return self._next - 1
+
+    def output(self, number: int) -> OutputStream:
+        """Register to receive stream `number`."""
+        return self._outputs.setdefault(number, OutputStream(self, number))
+
+    def input(self, number: int) -> InputStream:
+        """Register to send on stream `number`."""
+        return self._inputs.setdefault(number, InputStream(self, number))
+
+    def forget(self, number: int) -> None:
+        """Drop a stream that is over."""
+        self._outputs.pop(number, None)
+        if (target := self._inputs.pop(number, None)) is not None:
+            target.abandon()
+
+    def send(self, frame: bytes) -> None:
+        """Write a frame; windows bound what can be queued."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame)

@@ -1,0 +1,1 @@
+"""Hypervisor drivers: each one module behind the interface of `driver`."""

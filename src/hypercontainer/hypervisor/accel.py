@@ -1,0 +1,126 @@
+"""Which engine runs a VM: KVM where it really runs a guest, else QEMU's emulation (TCG).
+
+A `/dev/kvm` that opens proves nothing: on some hosts a guest then dies or
+hangs. So the first use boots a guest once under KVM, and the verdict is kept
+per boot of the host, QEMU, kernel and initrd.
+"""
+
+import json
+import os
+import select
+import time
+
+from ..errors import BadRequest, VMError
+from ..guest.kernel import GuestImage
+from ..system.files import write_atomic
+from .machine import Machine
+from .qemu_start import binary, start
+
+DEVICE = "/dev/kvm"
+VERDICT = "/run/hyper/kvm-verdict.json"
+_PROBE_BOUND = 8.0
+_READY = 8
+
+
+def choose(wanted: str, image: GuestImage) -> tuple[str, str]:
+    """The engine (`kvm` or `tcg`), and in one line why, "" for KVM.
+
+    Raises VMError when `kvm` is wanted and can't be had.
+    """
+    if wanted == "tcg":
+        return "tcg", "asked for"
+    if wanted not in ("auto", "kvm"):
+        raise BadRequest(f"accel: {wanted!r} is none of auto, kvm, tcg")
+    why = kvm_trouble(image)
+    if not why:
+        return "kvm", ""
+    if wanted == "kvm":
+        raise VMError(f"kvm can't be used: {why}; use accel=auto or accel=tcg")
+    return "tcg", why
+
+
+def kvm_trouble(image: GuestImage) -> str:
+    """Why KVM can't run a guest here, "" when it can. Takes seconds the first time."""
+    if not os.path.exists(DEVICE):
+        return f"{DEVICE} does not exist (no virtualization, or the kvm module is not loaded)"
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"{DEVICE} can't be opened: {(error.strerror or '').lower()}"
+    key = _key(image)
+    known = _known(key)
+    if known is None:
+        known = _probe(image)
+        _remember(key, known)
+    return known
+
+
+def _key(image: GuestImage) -> str:
+    """What the verdict depends on: this boot of the host, QEMU, and what it boots."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+    stamps = (os.stat(path).st_mtime_ns for path in (binary(), image.kernel, image.initrd))
+    return " ".join([boot, image.kernel, image.initrd, *map(str, stamps)])
+
+
+def _known(key: str) -> str | None:
+    try:
+        with open(VERDICT, "rb") as file:
+            verdict = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return str(verdict["trouble"]) if verdict.get("key") == key else None
+
+
+def _remember(key: str, trouble: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(VERDICT), mode=0o711, exist_ok=True)
+        write_atomic(VERDICT, json.dumps({"key": key, "trouble": trouble}).encode(), 0o644)
+    except OSError:
+        pass
+
+
+def _probe(image: GuestImage) -> str:
+    """Boot a guest under KVM until hyperstart says READY; returns what went wrong, or ""."""
+    machine = Machine(
+        name="kvm-probe",
+        accel="kvm",
+        cpus=1,
+        memory_mib=128,
+        kernel=image.kernel,
+        initrd=image.initrd,
+        append="",
+        share="",
+        network="none",
+        user_id=1879048192 + os.getpid(),
+    )
+    vmm = start(machine)
+    deadline = time.monotonic() + _PROBE_BOUND
+    try:
+        poller = select.poll()
+        poller.register(vmm.control, select.POLLIN)
+        greeting = b""
+        while (left := deadline - time.monotonic()) > 0 and poller.poll(left * 1000):
+            data = vmm.control.recv(4096)
+            if not data:
+                return f"a guest died under KVM: {_last_words(vmm.errors)}"
+            greeting += data
+            if len(greeting) >= 4:
+                ready = int.from_bytes(greeting[:4], "big") == _READY
+                return "" if ready else "a guest under KVM answered with garbage"
+        return f"a guest under KVM did not start in {_PROBE_BOUND:.0f} s"
+    finally:
+        vmm.kill()
+        os.waitpid(vmm.pid, 0)
+        for end in (vmm.control, vmm.streams, vmm.monitor, vmm.console):
+            end.close()
+        os.close(vmm.errors)
+
+
+def _last_words(errors: int) -> str:
+    time.sleep(0.05)
+    try:
+        lines = os.read(errors, 8192).decode(errors="replace").strip().splitlines()
+    except BlockingIOError:
+        lines = []
+    return lines[-1] if lines else "QEMU gave no reason"

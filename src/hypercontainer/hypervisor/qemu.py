@@ -1,0 +1,146 @@
+"""A running QEMU, driven by its monitor (QMP, by the qemu.qmp library)."""
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from qemu.qmp import EventListener, QMPClient, QMPError
+from qemu.qmp.qmp_client import ExecInterruptedError
+
+from ..errors import BadRequest, VMError
+from .machine import Vmm
+from .qemu_start import SCSI_BUS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_COMMAND_TIMEOUT = 30.0
+
+
+async def _deleted(listener: EventListener, device: str) -> None:
+    async for event in listener:
+        data = event["data"]
+        if isinstance(data, dict) and data.get("device") == device:
+            return
+
+
+class Qemu:
+    """One QEMU process and its monitor.
+
+    Disks are named by the LUN on the one SCSI controller, which takes 16383 of
+    them, and are handed over as file descriptors: QEMU opens no file itself.
+    """
+
+    def __init__(self, vmm: Vmm) -> None:
+        self.vmm = vmm
+        self._qmp = QMPClient("hyper")
+        self._connected = asyncio.Event()
+        self._next_lun = 0
+        self._lock = asyncio.Lock()
+
+    async def connect(self, timeout: float) -> None:
+        """Greet the monitor. Raises VMError when QEMU does not answer in `timeout` seconds."""
+        try:
+            await asyncio.wait_for(self._qmp.connect(self.vmm.monitor), timeout)
+        except (TimeoutError, QMPError, OSError) as error:
+            raise VMError(f"QEMU's monitor did not answer: {error or 'time-out'}") from error
+        self._connected.set()
+
+    async def _execute(self, command: str, **arguments: Any) -> Any:
+        await asyncio.wait_for(self._connected.wait(), _COMMAND_TIMEOUT)
+        try:
+            return await asyncio.wait_for(
+                self._qmp.execute(command, arguments or None), _COMMAND_TIMEOUT
+            )
+        except ExecInterruptedError as error:
+            raise VMError("the virtual machine is gone") from error
+        except QMPError as error:
+            raise VMError(f"QEMU refused {command}: {error}") from error
+        except TimeoutError as error:
+            raise VMError(f"QEMU did not answer {command} in {_COMMAND_TIMEOUT:.0f} s") from error
+
+    async def plug_disk(self, path: str, *, read_only: bool) -> int:
+        """Attach a raw image; returns its LUN (on target 0). Raises BadRequest or VMError."""
+        async with self._lock, self._file(path, read_only) as name:
+            lun = self._next_lun
+            self._next_lun += 1
+            node = f"disk{lun}"
+            await self._execute(
+                "blockdev-add",
+                **{
+                    "node-name": node,
+                    "driver": "raw",
+                    "read-only": read_only,
+                    "discard": "unmap",
+                    "file": {
+                        "driver": "file",
+                        "filename": name,
+                        "locking": "off",
+                        "cache": {"no-flush": False},
+                    },
+                },
+            )
+            try:
+                await self._execute(
+                    "device_add",
+                    driver="scsi-hd",
+                    id=f"dev-{node}",
+                    bus=SCSI_BUS,
+                    drive=node,
+                    **{"scsi-id": 0, "lun": lun, "share-rw": read_only},
+                )
+            except VMError:
+                await self._execute("blockdev-del", **{"node-name": node})
+                raise
+            return lun
+
+    @asynccontextmanager
+    async def _file(self, path: str, read_only: bool) -> "AsyncIterator[str]":
+        """Hand a file over as an fd set that ends with the block node that opened it."""
+        flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
+        try:
+            fd = os.open(path, flags)
+        except OSError as error:
+            raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
+        try:
+            await asyncio.wait_for(self._connected.wait(), _COMMAND_TIMEOUT)
+            self._qmp.send_fd_scm(fd)
+            added = await self._execute("add-fd")
+        finally:
+            os.close(fd)
+        fdset = int(added["fdset-id"])
+        try:
+            yield f"/dev/fdset/{fdset}"
+        finally:
+            await self._execute("remove-fd", **{"fdset-id": fdset})
+
+    async def unplug_disk(self, lun: int) -> None:
+        """Detach a disk that the guest has let go. Raises VMError."""
+        node, device = f"disk{lun}", f"dev-disk{lun}"
+        with self._qmp.listener("DEVICE_DELETED") as listener:
+            await self._execute("device_del", id=device)
+            try:
+                await asyncio.wait_for(_deleted(listener, device), _COMMAND_TIMEOUT)
+            except TimeoutError as error:
+                raise VMError(f"QEMU did not let {device} go") from error
+        await self._execute("blockdev-del", **{"node-name": node})
+
+    async def pause(self) -> None:
+        """Stop the virtual CPUs."""
+        await self._execute("stop")
+
+    async def resume(self) -> None:
+        """Let the virtual CPUs go on."""
+        await self._execute("cont")
+
+    async def quit(self) -> None:
+        """Ask QEMU to end, at once and without the guest."""
+        await self._execute("quit")
+
+    async def close(self) -> None:
+        """Let the monitor go, whether QEMU lives or not."""
+        try:
+            await asyncio.wait_for(self._qmp.disconnect(), 2.0)
+        except (QMPError, OSError, EOFError, TimeoutError):
+            pass

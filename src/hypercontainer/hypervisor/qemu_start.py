@@ -1,0 +1,163 @@
+"""Starting QEMU: its command line and its process.
+
+Kept free of heavy imports, because the sandbox process starts QEMU first and
+imports the rest while QEMU loads.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import sys
+
+from ..errors import VMError
+from ..system import processes, syscalls
+from .machine import Machine, Vmm
+
+BINARY = "qemu-system-x86_64"
+PACKAGE = "qemu-system-x86"
+SCSI_BUS = "scsi0.0"
+SHARE_TAG = "hyper"
+
+# 9p serves files as the guest names their owners, so QEMU keeps what that takes and no more:
+# CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD.
+_SHARE_CAPABILITIES = (0, 1, 2, 3, 4, 27)
+_FIRMWARE = ("/usr/share/qemu/qboot.rom", "/usr/share/qemu/bios-microvm.bin")
+_KERNEL_ARGUMENTS = (
+    # Warnings and worse only: each character of an emulated serial port costs a VM exit.
+    "console=ttyS0 loglevel=4 panic=-1"
+    # The VM ends by a triple fault, which `-no-reboot` turns into the end of QEMU.
+    " reboot=t"
+    # An emulated timer needs no check (50 ms), and its clock is the host's.
+    " no_timer_check tsc=reliable"
+    # hyperstart scans for the one LUN that it was told of.
+    " scsi_mod.scan=manual"
+    " random.trust_cpu=on"
+)
+
+
+def binary() -> str:
+    """The path of QEMU. Raises VMError naming the package when it is missing."""
+    path = shutil.which(os.environ.get("HYPER_QEMU", BINARY))
+    if path is None:
+        raise VMError(f"{BINARY} not found: install {PACKAGE} (apt-get install {PACKAGE})")
+    return path
+
+
+def command(machine: Machine, fds: dict[str, int]) -> list[str]:
+    """QEMU's command line for `machine`; `fds` are QEMU's ends of the channels by name."""
+    cpu = "host" if machine.accel == "kvm" else "max"
+    argv = [
+        binary(),
+        *("-name", f"{machine.name},process=hyper-vm"),
+        *("-M", f"pc,accel={machine.accel},usb=off,vmport=off,smm=off,hpet=off"),
+        *("-cpu", cpu, "-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-kernel", machine.kernel, "-initrd", machine.initrd),
+        *("-append", f"{_KERNEL_ARGUMENTS} {machine.append}".strip()),
+        *("-chardev", f"socket,id=monitor,fd={fds['monitor']}"),
+        *("-mon", "chardev=monitor,mode=control"),
+        *("-chardev", f"socket,id=console,fd={fds['console']}", "-serial", "chardev:console"),
+        *("-device", "virtio-serial-pci,id=channels,max_ports=3"),
+        *("-chardev", f"socket,id=control,fd={fds['control']}"),
+        *("-device", "virtserialport,chardev=control,name=sh.hyper.channel.0"),
+        *("-chardev", f"socket,id=streams,fd={fds['streams']}"),
+        *("-device", "virtserialport,chardev=streams,name=sh.hyper.channel.1"),
+        *("-device", "virtio-scsi-pci,id=scsi0,num_queues=1"),
+        *("-device", "virtio-rng-pci"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+    ]
+    firmware = next((path for path in _FIRMWARE if os.path.exists(path)), None)
+    if firmware is not None:
+        argv += ["-bios", firmware]
+    if machine.share:
+        argv += [
+            "-fsdev",
+            f"local,id=share,path={machine.share},security_model=passthrough,multidevs=remap",
+            "-device",
+            f"virtio-9p-pci,fsdev=share,mount_tag={SHARE_TAG}",
+        ]
+    if machine.network == "user":
+        argv += ["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="]
+    return argv
+
+
+def start(machine: Machine) -> Vmm:
+    """Start QEMU as a child of this process, which it does not outlive. Raises VMError."""
+    names = ("monitor", "console", "control", "streams")
+    ours: dict[str, socket.socket] = {}
+    theirs: dict[str, socket.socket] = {}
+    for name in names:
+        ours[name], theirs[name] = socket.socketpair()
+    argv = command(machine, {name: end.fileno() for name, end in theirs.items()})
+    errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _become_qemu(argv, machine, [end.fileno() for end in theirs.values()], errors_write, parent)
+    os.close(errors_write)
+    for end in theirs.values():
+        end.close()
+    started = processes.start_time(pid)
+    for end in ours.values():
+        end.setblocking(False)
+    os.set_blocking(errors_read, False)
+    return Vmm(
+        pid,
+        started or 0,
+        ours["control"],
+        ours["streams"],
+        ours["monitor"],
+        ours["console"],
+        errors_read,
+    )
+
+
+def _become_qemu(
+    argv: list[str], machine: Machine, fds: list[int], errors: int, parent: int
+) -> None:
+    """In the forked child: give up what QEMU does not need, then execute it."""
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(errors, 2)
+        for fd in fds:
+            os.set_inheritable(fd, True)
+        if os.geteuid() == 0:
+            _drop_privileges(machine)
+        syscalls.die_with_parent(signal.SIGKILL)
+        syscalls.no_new_privileges()
+        if os.getppid() != parent:
+            os._exit(1)
+        os.execv(argv[0], argv)
+    except BaseException as error:
+        os.write(2, f"starting {argv[0]}: {error}\n".encode())
+    finally:
+        sys.stdout = sys.stderr = None
+        os._exit(1)
+
+
+def _drop_privileges(machine: Machine) -> None:
+    os.setgroups(_kvm_groups(machine.accel))
+    if machine.share:
+        syscalls.keep_only_capabilities(_SHARE_CAPABILITIES)
+        return
+    syscalls.keep_only_capabilities(())
+    if machine.accel == "kvm" and not _kvm_groups("kvm") and not _kvm_is_public():
+        return
+    os.setresgid(machine.user_id, machine.user_id, machine.user_id)
+    os.setresuid(machine.user_id, machine.user_id, machine.user_id)
+
+
+def _kvm_groups(accel: str) -> list[int]:
+    """The group that may open /dev/kvm, when one other than root's may."""
+    if accel != "kvm":
+        return []
+    status = os.stat("/dev/kvm")
+    return [status.st_gid] if status.st_mode & 0o060 == 0o060 and status.st_gid else []
+
+
+def _kvm_is_public() -> bool:
+    return os.stat("/dev/kvm").st_mode & 0o006 == 0o006

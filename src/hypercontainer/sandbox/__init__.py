@@ -1,0 +1,41 @@
+"""The core: one sandbox process per VM owns the hypervisor, the guest and every stream.
+
+Front doors use what this package exports and nothing below it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import ExitStatus, SandboxClient, connect
+    from .config import VMConfig
+    from .launcher import launch
+    from .state import SandboxState, read_state
+
+__all__ = [
+    "ExitStatus",
+    "SandboxClient",
+    "SandboxState",
+    "VMConfig",
+    "connect",
+    "launch",
+    "read_state",
+]
+
+_HOMES = {
+    "ExitStatus": "client",
+    "SandboxClient": "client",
+    "SandboxState": "state",
+    "VMConfig": "config",
+    "connect": "client",
+    "launch": "launcher",
+    "read_state": "state",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import late: `runv state` must not pay for asyncio."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,126 @@
+"""A connection that carries the streams of one process."""
+
+import asyncio
+import socket
+import struct
+
+from ..errors import BadRequest, Conflict
+from .containers import Process
+
+_HEADER = struct.Struct(">BxxxI")
+_MAX_PENDING = 65536
+
+
+class Attachment(asyncio.Protocol):
+    """Output to the peer, input from it.
+
+    Output is raw for a terminal, else in Docker's stdcopy frames (8-byte
+    header: stream, three zero bytes, big-endian length). The end of what the
+    peer sends closes stdin if `close_stdin`.
+    """
+
+    def __init__(self, process: Process, *, stdin: bool, close_stdin: bool) -> None:
+        self.blocked = False
+        self._process = process
+        self._target = process.stdin if stdin else None
+        self._close_stdin = close_stdin
+        self._transport: asyncio.Transport | None = None
+        self._pending = bytearray()
+        self._eof = False
+        self._arrived = asyncio.Event()
+        self._ended = 0
+        self.closed = asyncio.Event()
+
+    @classmethod
+    async def open(
+        cls, sock: socket.socket, process: Process, *, stdin: bool, close_stdin: bool
+    ) -> "Attachment":
+        """Give the connection to the process. Raises BadRequest or Conflict."""
+        if stdin and process.stdin is None:
+            raise BadRequest("stdin is not open: the process was created without it")
+        if process.exiting and all(o.done.is_set() for o in process.outputs):
+            raise Conflict("the process has ended already")
+        loop = asyncio.get_running_loop()
+        _, attachment = await loop.create_connection(
+            lambda: cls(process, stdin=stdin, close_stdin=close_stdin), sock=sock
+        )
+        return attachment
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_MAX_PENDING)
+
+    def begin(self) -> None:
+        """Start to carry: output that waited comes first."""
+        for output in self._process.outputs:
+            output.attach(self)
+
+    async def feed(self) -> None:
+        """Pass input on, as far as the process takes it, until the peer or the process ends."""
+        target = self._target
+        if target is None:
+            return
+        while not target.closed:
+            await self._arrived.wait()
+            if self._pending:
+                room = await target.writable()
+                chunk = bytes(self._pending[:room])
+                del self._pending[:room]
+                target.write(chunk)
+                if not self._pending and self._transport is not None:
+                    self._transport.resume_reading()
+            elif self._eof:
+                if self._close_stdin:
+                    target.close()
+                return
+            else:
+                self._arrived.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        if self._target is None or self._target.closed:
+            return
+        self._pending += data
+        self._arrived.set()
+        if len(self._pending) >= _MAX_PENDING and self._transport is not None:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Part of asyncio.Protocol: the peer writes no more, and may still read."""
+        self._eof = True
+        self._arrived.set()
+        return True
+
+    def pause_writing(self) -> None:
+        """Part of asyncio.Protocol."""
+        self.blocked = True
+
+    def resume_writing(self) -> None:
+        """Part of asyncio.Protocol."""
+        self.blocked = False
+        for output in self._process.outputs:
+            output.unblocked()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        self._eof = True
+        self._arrived.set()
+        self.closed.set()
+        for output in self._process.outputs:
+            output.detach(self)
+
+    def write(self, which: int, data: bytes) -> None:
+        """Part of Sink."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if not self._process.terminal:
+            self._transport.write(_HEADER.pack(which, len(data)))
+        self._transport.write(data)
+
+    def end(self, which: int) -> None:
+        """Part of Sink: close once every output has ended and was sent."""
+        self._ended += 1
+        if self._ended == len(self._process.outputs) and self._transport is not None:
+            self._transport.close()

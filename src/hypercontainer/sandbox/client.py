@@ -1,0 +1,220 @@
+"""The asynchronous client of a sandbox process."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import NotFound, VMError, from_wire
+from .containers import INIT
+from .state import SOCKET, SandboxState, read_state
+
+_CONNECT_BOUND = 10.0
+_CALL_BOUND = 600.0
+_LINE = 8 << 20
+
+
+class ExitStatus(NamedTuple):
+    """How a process ended: `code` is 128+n for a death by signal n; `reason` is for people."""
+
+    code: int
+    signal: int
+    oom: bool
+    reason: str
+    finished_at: str
+
+
+async def connect(state_dir: Path) -> "SandboxClient":
+    """The sandbox that lives in `state_dir`. Raises NotFound when none does."""
+    state = read_state(state_dir)
+    if state is None or not state["alive"]:
+        raise NotFound(f"no sandbox runs in {state_dir}")
+    return SandboxClient(state_dir)
+
+
+class SandboxClient:
+    """Calls a sandbox, one connection a call; safe for concurrent use.
+
+    Every method raises the sandbox's errors, and VMError when it is gone.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+
+    async def _open(
+        self, request: dict[str, Any], bound: float | None
+    ) -> tuple[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            async with asyncio.timeout(_CONNECT_BOUND):
+                reader, writer = await asyncio.open_unix_connection(
+                    str(self.state_dir / SOCKET), limit=_LINE
+                )
+        except (OSError, TimeoutError) as error:
+            raise VMError(f"the sandbox is gone: {self._last_reason()}") from error
+        try:
+            async with asyncio.timeout(bound):
+                writer.write(json.dumps(request).encode() + b"\n")
+                await writer.drain()
+                line = await reader.readline()
+            if not line:
+                raise VMError(f"the sandbox is gone: {self._last_reason()}")
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise from_wire(answer["error"])
+        except (OSError, TimeoutError) as error:
+            writer.close()
+            raise VMError(f"the sandbox did not answer: {error or 'time-out'}") from error
+        except BaseException:
+            writer.close()
+            raise
+        return answer, reader, writer
+
+    def _last_reason(self) -> str:
+        state = read_state(self.state_dir)
+        return str(state["reason"]) if state and state["reason"] else "it does not answer"
+
+    async def _call(
+        self, op: str, bound: float | None = _CALL_BOUND, **request: Any
+    ) -> dict[str, Any]:
+        answer, _, writer = await self._open({"op": op, **request}, bound)
+        writer.close()
+        return answer
+
+    async def info(self) -> SandboxState:
+        """The sandbox's state."""
+        return {**await self._call("info"), "alive": True}
+
+    async def create_container(
+        self,
+        cid: str,
+        config: dict[str, Any],
+        rootfs: dict[str, Any],
+        *,
+        files: list[dict[str, Any]] | None = None,
+        log: dict[str, Any] | None = None,
+        stdin: bool = False,
+    ) -> None:
+        """Create a container up to the point before its program runs.
+
+        `config` is an OCI configuration; `rootfs` is `{"kind": "overlay",
+        "lower": [{"path", "fstype"}, …], "upper": {…}}` with the top layer
+        first, or `{"kind": "share", "path": directory}`; `files` are put over
+        the image's; `log` is `{"path", "max_size", "max_file"}`.
+        Raises ProgramError (exit code 126 or 127) and BadRequest.
+        """
+        await self._call(
+            "create",
+            container=cid,
+            config=config,
+            rootfs=rootfs,
+            files=files or [],
+            log=log,
+            stdin=stdin,
+        )
+
+    async def start_container(self, cid: str) -> None:
+        """Let a created container's program run."""
+        await self._call("start", container=cid)
+
+    async def exec(
+        self,
+        cid: str,
+        pid: str,
+        process: dict[str, Any],
+        *,
+        stdin: bool = False,
+        detach: bool = False,
+    ) -> None:
+        """Run another process (an OCI process object) in a container.
+
+        Its output waits for the first `attach`, unless `detach`. Raises
+        ProgramError (exit code 126 or 127) and NotRunning.
+        """
+        await self._call(
+            "exec", container=cid, process=pid, spec=process, stdin=stdin, detach=detach
+        )
+
+    async def signal(self, cid: str, pid: str, signum: int, *, all: bool = False) -> None:
+        """Signal one process (`init` is the container's first), or all. Raises NotRunning."""
+        await self._call("signal", container=cid, process=pid, signal=signum, all=all)
+
+    async def resize(self, cid: str, pid: str, rows: int, cols: int) -> None:
+        """Set the size of a terminal."""
+        await self._call("resize", container=cid, process=pid, rows=rows, cols=cols)
+
+    async def wait(self, cid: str, pid: str = INIT) -> ExitStatus:
+        """Wait, as long as it takes, for the end of a process and of its output."""
+        answer = await self._call("wait", None, container=cid, process=pid)
+        return ExitStatus(
+            answer["code"],
+            answer["signal"],
+            answer["oom"],
+            answer["reason"],
+            answer["finished_at"],
+        )
+
+    async def attach(
+        self, cid: str, pid: str = INIT, *, stdin: bool = True, close_stdin: bool | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the streams of a process.
+
+        What is read is raw for a terminal, else Docker's stdcopy frames; its
+        end means that the process is over. What is written goes to stdin; the
+        end of it (`write_eof` or closing) closes stdin if `close_stdin`, which
+        defaults to true without a terminal.
+        """
+        request = {
+            "op": "attach",
+            "container": cid,
+            "process": pid,
+            "stdin": stdin,
+            "close_stdin": close_stdin,
+        }
+        _, reader, writer = await self._open(request, _CALL_BOUND)
+        return reader, writer
+
+    async def processes(self, cid: str) -> list[dict[str, Any]]:
+        """The container's processes as the guest lists them: pid, ppid, uid, cmd."""
+        return list((await self._call("processes", container=cid))["processes"])
+
+    async def stats(self, cid: str) -> dict[str, Any]:
+        """The container's cgroup files by name."""
+        return dict((await self._call("stats", container=cid))["files"])
+
+    async def update(self, cid: str, resources: dict[str, Any]) -> None:
+        """Change a container's limits (an OCI linux.resources object)."""
+        await self._call("update", container=cid, resources=resources)
+
+    async def pause(self) -> None:
+        """Stop the VM's CPUs."""
+        await self._call("pause", paused=True)
+
+    async def resume(self) -> None:
+        """Let the VM's CPUs go on."""
+        await self._call("pause", paused=False)
+
+    async def freeze(self, cid: str, frozen: bool) -> None:
+        """Pause or resume one container."""
+        await self._call("freeze", container=cid, frozen=frozen)
+
+    async def remove_container(self, cid: str, *, force: bool = False) -> None:
+        """Unmount and forget a stopped container; with `force` kill it first."""
+        await self._call("remove", container=cid, force=force)
+
+    async def shutdown(self, *, timeout: float = 10.0) -> None:
+        """Power off in an orderly way within `timeout` seconds, else by force."""
+        await self._call("shutdown", timeout + 30.0, timeout=timeout)
+
+    async def kill(self) -> None:
+        """End the VM at once."""
+        await self._call("shutdown", 30.0, timeout=0)
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """The sandbox's events until it stops: `start`, `exit` and `stopped`."""
+        _, reader, writer = await self._open({"op": "events"}, _CALL_BOUND)
+        try:
+            while line := await reader.readline():
+                yield json.loads(line)
+        finally:
+            writer.close()

@@ -1,0 +1,164 @@
+"""The sandbox process: `python -I -m hypercontainer.sandbox.process STATE_DIR`.
+
+The VM's configuration comes on stdin as JSON. On stdout go two lines of JSON:
+`{"event": "listening"}`, and `{"event": "ready"}` or `{"error": …}`.
+
+QEMU is started before asyncio and the rest are imported, so that both load at
+the same time.
+"""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HyperError, VMError, to_wire
+from ..guest.kernel import find
+from ..hypervisor.accel import choose
+from ..hypervisor.machine import Machine, Vmm
+from ..hypervisor.qemu_start import start
+from ..system import processes
+from .config import VMConfig
+from .share import Share
+from .state import CONSOLE_LOG, SOCKET
+
+if TYPE_CHECKING:
+    from .sandbox import Sandbox
+
+# Above the ranges that distributions, systemd and container engines hand out; a pid is unique
+# among the processes alive, so each VM has a user of its own.
+_FIRST_UID = 1879048192
+_EMPTY_BOUND = 10.0
+_DRAIN_BOUND = 5.0
+
+
+def main() -> int:
+    """Run the sandbox until its VM is gone."""
+    state_dir = os.path.abspath(sys.argv[1])
+    request = json.load(sys.stdin)
+    os.close(0)
+    os.open("/dev/null", os.O_RDONLY)
+    try:
+        config = VMConfig.from_json(request["vm"])
+        machine, why = _machine(request["id"], state_dir, config)
+        share = Share(machine.share) if machine.share else None
+        vmm = start(machine)
+    except (HyperError, OSError) as error:
+        report({"error": to_wire(error if isinstance(error, HyperError) else VMError(str(error)))})
+        return 1
+    import asyncio
+
+    return asyncio.run(_run(request["id"], state_dir, config, machine, why, vmm, share))
+
+
+def report(line: dict[str, Any]) -> None:
+    """Tell the launcher; it may be gone, which changes nothing."""
+    try:
+        os.write(1, json.dumps(line).encode() + b"\n")
+    except OSError:
+        pass
+
+
+def _machine(sandbox_id: str, state_dir: str, config: VMConfig) -> tuple[Machine, str]:
+    image = find(config.kernel, config.initrd)
+    accel, why = choose(config.accel, image)
+    machine = Machine(
+        name=sandbox_id,
+        accel=accel,
+        cpus=config.cpus,
+        memory_mib=config.memory_mib,
+        kernel=image.kernel,
+        initrd=image.initrd,
+        append=config.append,
+        share=os.path.join(state_dir, "share") if config.share else "",
+        network=config.network,
+        user_id=_FIRST_UID + os.getpid(),
+    )
+    return machine, why
+
+
+async def _run(
+    sandbox_id: str,
+    state_dir: str,
+    config: VMConfig,
+    machine: Machine,
+    why: str,
+    vmm: Vmm,
+    share: Share | None,
+) -> int:
+    from .sandbox import Sandbox
+    from .server import Server
+    from .vm import VirtualMachine
+
+    sandbox = Sandbox(sandbox_id, state_dir, config, share)
+    vm = VirtualMachine(machine, vmm, sandbox.on_event)
+    await vm.open(os.path.join(state_dir, CONSOLE_LOG))
+    sandbox.own(vm, _about(machine, why, vmm))
+    server = Server(sandbox, lambda timeout: _stop(sandbox, timeout))
+    await server.serve(os.path.join(state_dir, SOCKET))
+    report({"event": "listening"})
+    failed = await _boot(sandbox)
+    if not failed and not config.linger:
+        sandbox.spawn(_end_when_empty(sandbox))
+    await sandbox.lost(failed or await vm.ended)
+    await server.drain(_DRAIN_BOUND)
+    os.unlink(os.path.join(state_dir, SOCKET))
+    return 1 if failed else 0
+
+
+def _about(machine: Machine, why: str, vmm: Vmm) -> dict[str, Any]:
+    pid = os.getpid()
+    return {
+        "pid": pid,
+        "started": processes.start_time(pid),
+        "vmm_pid": vmm.pid,
+        "vmm_started": vmm.started,
+        "accel": machine.accel,
+        "accel_reason": why,
+        "kernel": machine.kernel,
+        "initrd": machine.initrd,
+        "cpus": machine.cpus,
+        "memory_mib": machine.memory_mib,
+        "network": machine.network,
+    }
+
+
+async def _boot(sandbox: "Sandbox") -> str:
+    """Returns why the VM did not come up, "" when it did."""
+    try:
+        await sandbox.vm.boot(sandbox.config.boot_timeout, {"hostname": sandbox.sandbox_id})
+    except HyperError as error:
+        sandbox.ready.set_exception(error)
+        sandbox.ready.exception()
+        await sandbox.vm.kill()
+        report({"error": to_wire(error)})
+        return error.message
+    else:
+        sandbox.status = "running"
+        sandbox.save()
+        sandbox.ready.set_result(None)
+        report({"event": "ready"})
+        return ""
+    finally:
+        os.dup2(0, 1)
+
+
+async def _end_when_empty(sandbox: "Sandbox") -> None:
+    await sandbox.empty.wait()
+    if sandbox.config.ephemeral:
+        await sandbox.vm.kill()
+    else:
+        await sandbox.vm.shutdown(_EMPTY_BOUND)
+
+
+async def _stop(sandbox: "Sandbox", timeout: float) -> None:
+    if timeout > 0 and sandbox.ready.done() and not sandbox.ready.exception():
+        if sandbox.status == "paused":
+            await sandbox.pause(False)
+        await sandbox.vm.shutdown(timeout)
+    else:
+        await sandbox.vm.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

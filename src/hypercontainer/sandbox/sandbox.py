@@ -1,0 +1,319 @@
+"""What a sandbox does on request: containers and their processes in one VM."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
+from ..guest import spec
+from ..guest.protocol import Code
+from .config import VMConfig
+from .containers import INIT, Container, Containers, Process, check_id, exit_status, now
+from .disks import Disks
+from .share import Share
+from .state import write_state
+from .stdio import LogSink
+from .vm import VirtualMachine
+
+_MAX_PROCESSES = 1024
+
+
+class Sandbox:
+    """One VM and its containers. Its state file is written at each change."""
+
+    def __init__(
+        self, sandbox_id: str, state_dir: str, config: VMConfig, share: Share | None
+    ) -> None:
+        self.sandbox_id = sandbox_id
+        self.config = config
+        self.containers = Containers()
+        self.status = "booting"
+        self.reason = ""
+        self.empty = asyncio.Event()
+        self.listeners: set[Callable[[dict[str, Any]], None]] = set()
+        self.vm: VirtualMachine
+        self.disks: Disks
+        self._state_dir = state_dir
+        self._share = share
+        self._own: dict[str, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def own(self, vm: VirtualMachine, about: dict[str, Any]) -> None:
+        """Take the VM; `about` is what the state file says of this process."""
+        self.vm = vm
+        self.disks = Disks(vm.qemu)
+        self._own = about
+        self.save()
+
+    def to_json(self) -> dict[str, Any]:
+        """The state, as in the state file."""
+        return {
+            **self._own,
+            "id": self.sandbox_id,
+            "status": self.status,
+            "reason": self.reason,
+            "guest": self.vm.guest,
+            "containers": self.containers.to_json(),
+        }
+
+    def save(self) -> None:
+        """Write the state file."""
+        write_state(self._state_dir, self.to_json())
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside the requests."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def on_event(self, payload: dict[str, Any]) -> None:
+        """An event of the guest: a process has ended."""
+        try:
+            container = self.containers.get(payload.get("container"))
+            process = container.process(str(payload.get("process")))
+        except NotFound:
+            return
+        self.spawn(self._finish(container, process, exit_status(payload)))
+
+    async def _finish(self, container: Container, process: Process, status: dict[str, Any]) -> None:
+        await process.finish(status)
+        if process.pid == INIT and container.status != "stopped":
+            container.status = "stopped"
+            container.exit = process.finished.result()
+            self.save()
+        self._tell({"type": "exit", "container": container.cid, "process": process.pid, **status})
+        if all(c.status == "stopped" for c in self.containers):
+            self.empty.set()
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        for listener in list(self.listeners):
+            listener(event)
+
+    async def lost(self, reason: str) -> None:
+        """The VM is gone: every process that was left ended with it."""
+        self.status, self.reason = "stopped", reason
+        status = {"code": 137, "signal": 9, "oom": False, "reason": reason}
+        for container in self.containers:
+            for process in list(container.processes.values()):
+                if not process.finished.done():
+                    await self._finish(container, process, dict(status))
+        self.save()
+        self._tell({"type": "stopped", "reason": reason})
+
+    async def create_container(
+        self,
+        cid: str,
+        config: dict[str, Any],
+        rootfs: dict[str, Any],
+        files: list[dict[str, Any]],
+        log: dict[str, Any] | None,
+        stdin: bool,
+    ) -> Container:
+        """Create a container up to the point before its program runs."""
+        container = Container(check_id("container", cid))
+        self.containers.add(container)
+        try:
+            async with self._resources_of(container):
+                await self._create(container, config, rootfs, files, log, stdin)
+        except BaseException:
+            self.containers.drop(container.cid)
+            raise
+        self.empty.clear()
+        self.save()
+        return container
+
+    @asynccontextmanager
+    async def _resources_of(self, container: Container) -> AsyncIterator[None]:
+        """Give back disks, share and streams when the body fails."""
+        try:
+            yield
+        except BaseException:
+            await self._release(container)
+            raise
+
+    async def _create(
+        self,
+        container: Container,
+        config: dict[str, Any],
+        rootfs: dict[str, Any],
+        files: list[dict[str, Any]],
+        log: dict[str, Any] | None,
+        stdin: bool,
+    ) -> None:
+        oci = config.get("process") or {}
+        process = Process(
+            self.vm.streams,
+            INIT,
+            terminal=bool(oci.get("terminal")),
+            stdin=stdin,
+            hold=log is None,
+        )
+        container.processes[INIT] = process
+        message = spec.container_message(
+            container.cid,
+            config,
+            await self._rootfs(container, rootfs),
+            lambda source, read_only: self._bind(container, source, read_only),
+            spec.process_message(
+                INIT, oci, stdio=process.stdio, stderr=process.stderr, stdin=stdin
+            ),
+        )
+        message["files"] = files
+        if log is not None:
+            container.log = LogSink(
+                log["path"],
+                max_size=int(log.get("max_size", 0)),
+                max_file=int(log.get("max_file", 1)),
+            )
+            for output in process.outputs:
+                output.attach(container.log)
+        await asyncio.shield(self.ready)
+        answer = await self.vm.request(Code.NEWCONTAINER, message)
+        container.guest_pid = _pid(answer)
+
+    def _bind(self, container: Container, source: str, read_only: bool) -> str:
+        if self._share is None:
+            raise BadRequest(f"bind mount of {source}: the VM was started without a share")
+        return self._share.bind(container.cid, source, read_only=read_only)
+
+    async def _rootfs(self, container: Container, rootfs: dict[str, Any]) -> dict[str, Any]:
+        kind = rootfs.get("kind")
+        if kind == "share":
+            return {"kind": "share", "path": self._bind(container, rootfs["path"], False)}
+        if kind != "overlay":
+            raise BadRequest(f"rootfs.kind: {kind!r} is neither overlay nor share")
+        lower = [await self._disk(container, disk, True) for disk in rootfs["lower"]]
+        message: dict[str, Any] = {"kind": "overlay", "lower": lower}
+        if rootfs.get("upper"):
+            message["upper"] = await self._disk(container, rootfs["upper"], False)
+        return message
+
+    async def _disk(
+        self, container: Container, disk: dict[str, Any], read_only: bool
+    ) -> dict[str, str]:
+        address = await self.disks.attach(disk["path"], read_only=read_only)
+        container.disks.append(disk["path"])
+        return {"disk": address, "fstype": disk["fstype"]}
+
+    async def start_container(self, cid: str) -> None:
+        """Let a created container's program run. Raises NotRunning in another state."""
+        container = self.containers.get(cid)
+        if container.status != "created":
+            raise NotRunning(f"container {cid} can't be started: it is {container.status}")
+        container.started_at = now()
+        container.status = "running"
+        try:
+            await self.vm.request(Code.STARTCONTAINER, {"container": cid})
+        except HyperError as error:
+            container.status = "stopped"
+            container.exit = {"code": error.exit_code, "reason": error.message}
+            self.save()
+            raise
+        self.save()
+        self._tell({"type": "start", "container": cid})
+
+    async def exec(
+        self, cid: str, pid: str, oci: dict[str, Any], *, stdin: bool, detach: bool
+    ) -> int:
+        """Start another process in a running container; returns its guest pid."""
+        container = self.containers.get(cid)
+        if container.status != "running":
+            raise NotRunning(f"container {cid} is not running: it is {container.status}")
+        if check_id("process", pid) in container.processes:
+            raise Conflict(f"process id {pid} is in use in container {cid}")
+        if len(container.processes) >= _MAX_PROCESSES:
+            _forget_finished(container)
+        process = Process(
+            self.vm.streams,
+            pid,
+            terminal=bool(oci.get("terminal")),
+            stdin=stdin,
+            hold=not detach,
+        )
+        container.processes[pid] = process
+        try:
+            message = spec.process_message(
+                pid, oci, stdio=process.stdio, stderr=process.stderr, stdin=stdin
+            )
+            answer = await self.vm.request(Code.EXECCMD, {"container": cid, "process": message})
+        except BaseException:
+            container.processes.pop(pid, None)
+            process.release()
+            raise
+        return _pid(answer)
+
+    async def signal(self, cid: str, pid: str, signum: int, *, to_all: bool) -> None:
+        """Signal one process, or all of the container. Raises NotRunning when it has ended."""
+        container = self.containers.get(cid)
+        process = container.process(pid)
+        if container.status == "stopped" or process.exiting:
+            raise NotRunning(f"container {cid}: process {pid} has ended already")
+        if to_all:
+            await self.vm.request(Code.KILLCONTAINER, {"container": cid, "signal": signum})
+        else:
+            await self.vm.request(
+                Code.SIGNALPROCESS, {"container": cid, "process": pid, "signal": signum}
+            )
+
+    async def freeze(self, cid: str, frozen: bool) -> None:
+        """Pause or resume one container. Raises NotRunning in a wrong state."""
+        container = self.containers.get(cid)
+        wanted = "running" if frozen else "paused"
+        if container.status != wanted:
+            raise NotRunning(f"container {cid} is not {wanted}: it is {container.status}")
+        await self.vm.request(Code.FREEZECONTAINER, {"container": cid, "frozen": frozen})
+        container.status = "paused" if frozen else "running"
+        self.save()
+
+    async def pause(self, paused: bool) -> None:
+        """Stop or continue the whole VM."""
+        if self.status != ("running" if paused else "paused"):
+            raise NotRunning(f"the virtual machine is {self.status}")
+        await (self.vm.qemu.pause() if paused else self.vm.qemu.resume())
+        self.status = "paused" if paused else "running"
+        self.save()
+
+    async def remove_container(self, cid: str, *, force: bool) -> None:
+        """Unmount and forget a stopped container; with `force` kill it first."""
+        container = self.containers.get(cid)
+        if container.status != "stopped":
+            if not force and container.status != "created":
+                raise NotRunning(f"container {cid} is {container.status}: stop it first")
+            await self.vm.request(Code.KILLCONTAINER, {"container": cid, "signal": 9})
+            await asyncio.wait_for(asyncio.shield(container.process(INIT).finished), 30.0)
+        if not self.vm.ended.done():
+            await self.vm.request(Code.REMOVECONTAINER, {"container": cid})
+        await self._release(container)
+        self.containers.drop(cid)
+        self.save()
+
+    async def _release(self, container: Container) -> None:
+        for process in container.processes.values():
+            process.release()
+        if container.log is not None:
+            container.log.close()
+        if not self.vm.ended.done():
+            for path in container.disks:
+                await self.disks.release(path)
+        container.disks.clear()
+        if self._share is not None:
+            self._share.release(container.cid)
+
+    def console_log(self) -> str:
+        """The path of the console's log."""
+        return os.path.join(self._state_dir, "console.log")
+
+
+def _forget_finished(container: Container) -> None:
+    for pid, process in list(container.processes.items()):
+        if pid != INIT and process.finished.done():
+            process.release()
+            del container.processes[pid]
+
+
+def _pid(answer: dict[str, Any]) -> int:
+    pid = answer.get("pid")
+    return pid if isinstance(pid, int) and 0 < pid < 1 << 22 else 0

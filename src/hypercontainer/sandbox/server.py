@@ -1,0 +1,329 @@
+"""The sandbox's socket: one JSON request a connection, one JSON answer, then maybe a stream."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..errors import BadRequest, HyperError, to_wire
+from ..guest.protocol import Code
+from ..guest.spec import cgroup_files
+from .attach import Attachment
+from .containers import INIT
+from .sandbox import Sandbox
+
+_MAX_REQUEST = 8 << 20
+_REQUEST_BOUND = 30.0
+
+Handler = Callable[["Request"], Awaitable[dict[str, Any] | None]]
+
+
+class Request:
+    """A request, its connection, and the file descriptors that came with it."""
+
+    def __init__(self, body: dict[str, Any], sock: socket.socket, fds: list[int]) -> None:
+        self.body = body
+        self.sock = sock
+        self.fds = fds
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string of the request. Raises BadRequest."""
+        value = self.body.get(key, default)
+        if not isinstance(value, str):
+            raise BadRequest(f"{key}: a string is expected")
+        return value
+
+    def object(self, key: str) -> dict[str, Any]:
+        """An object of the request. Raises BadRequest."""
+        value = self.body.get(key)
+        if not isinstance(value, dict):
+            raise BadRequest(f"{key}: an object is expected")
+        return value
+
+    async def answer(self, result: dict[str, Any]) -> None:
+        """Send the answer line."""
+        data = json.dumps(result).encode() + b"\n"
+        await asyncio.wait_for(
+            asyncio.get_running_loop().sock_sendall(self.sock, data), _REQUEST_BOUND
+        )
+
+
+class Server:
+    """Serves the requests of one sandbox."""
+
+    def __init__(self, sandbox: Sandbox, shutdown: Callable[[float], Awaitable[None]]) -> None:
+        self._sandbox = sandbox
+        self._shutdown = shutdown
+        self._active: set[asyncio.Task[None]] = set()
+        self._attachments: set[Attachment] = set()
+        self._handlers: dict[str, Handler] = {
+            "info": self._info,
+            "create": self._create,
+            "start": self._start,
+            "exec": self._exec,
+            "signal": self._signal,
+            "resize": self._resize,
+            "wait": self._wait,
+            "attach": self._attach,
+            "processes": self._processes,
+            "stats": self._stats,
+            "update": self._update,
+            "freeze": self._freeze,
+            "pause": self._pause,
+            "remove": self._remove,
+            "shutdown": self._stop,
+            "events": self._events,
+        }
+
+    async def serve(self, path: str) -> None:
+        """Accept connections for ever."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
+        directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+        try:
+            # Past the 108 bytes that a socket's address may have, by way of the directory.
+            listener.bind(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+        finally:
+            os.close(directory)
+        os.chmod(path, 0o600)
+        listener.listen(256)
+        self._accepting = asyncio.create_task(self._accept(listener))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sock, _ = await loop.sock_accept(listener)
+            task = asyncio.create_task(self._handle(sock))
+            self._active.add(task)
+            task.add_done_callback(self._active.discard)
+
+    async def drain(self, timeout: float) -> None:
+        """Let answers and attached output out, for at most `timeout` seconds."""
+        self._accepting.cancel()
+        pending = [t for t in self._active if t is not asyncio.current_task()]
+        if pending:
+            await asyncio.wait(pending, timeout=timeout)
+
+    async def _handle(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        request: Request | None = None
+        try:
+            request = await asyncio.wait_for(_read_request(sock), _REQUEST_BOUND)
+            handler = self._handlers.get(request.text("op"))
+            if handler is None:
+                raise BadRequest(f"unknown request {request.body.get('op')!r}")
+            result = await handler(request)
+            if result is not None:
+                await request.answer(result)
+        except HyperError as error:
+            await _refuse(sock, error)
+        except (OSError, TimeoutError, EOFError):
+            pass
+        except (KeyError, TypeError, ValueError) as error:
+            await _refuse(sock, BadRequest(f"malformed request: {error!r}"))
+        finally:
+            for fd in request.fds if request else []:
+                os.close(fd)
+            sock.close()
+
+    async def _info(self, request: Request) -> dict[str, Any]:
+        return self._sandbox.to_json()
+
+    async def _create(self, request: Request) -> dict[str, Any]:
+        body = request.body
+        container = await self._sandbox.create_container(
+            request.text("container"),
+            request.object("config"),
+            request.object("rootfs"),
+            list(body.get("files") or []),
+            body.get("log"),
+            bool(body.get("stdin", False)),
+        )
+        return {"pid": container.guest_pid}
+
+    async def _start(self, request: Request) -> dict[str, Any]:
+        await self._sandbox.start_container(request.text("container"))
+        return {}
+
+    async def _exec(self, request: Request) -> dict[str, Any]:
+        body = request.body
+        pid = await self._sandbox.exec(
+            request.text("container"),
+            request.text("process"),
+            request.object("spec"),
+            stdin=bool(body.get("stdin", False)),
+            detach=bool(body.get("detach", False)),
+        )
+        return {"pid": pid}
+
+    async def _signal(self, request: Request) -> dict[str, Any]:
+        signum = request.body.get("signal")
+        if not isinstance(signum, int) or not 1 <= signum <= 64:
+            raise BadRequest(f"signal: {signum!r} is not between 1 and 64")
+        await self._sandbox.signal(
+            request.text("container"),
+            request.text("process", INIT),
+            signum,
+            to_all=bool(request.body.get("all", False)),
+        )
+        return {}
+
+    async def _resize(self, request: Request) -> dict[str, Any]:
+        rows, cols = int(request.body["rows"]), int(request.body["cols"])
+        if not (0 <= rows <= 65535 and 0 <= cols <= 65535):
+            raise BadRequest(f"window size {rows}x{cols} is out of range")
+        cid, pid = request.text("container"), request.text("process", INIT)
+        self._sandbox.containers.get(cid).process(pid)
+        await self._sandbox.vm.request(
+            Code.WINSIZE, {"container": cid, "process": pid, "rows": rows, "cols": cols}
+        )
+        return {}
+
+    async def _wait(self, request: Request) -> dict[str, Any] | None:
+        container = self._sandbox.containers.get(request.text("container"))
+        process = container.process(request.text("process", INIT))
+        gone = asyncio.create_task(_peer_gone(request.sock))
+        waited: list[asyncio.Future[Any]] = [process.finished, gone]
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        return dict(process.finished.result()) if process.finished.done() else None
+
+    async def _attach(self, request: Request) -> None:
+        container = self._sandbox.containers.get(request.text("container"))
+        process = container.process(request.text("process", INIT))
+        close_stdin = request.body.get("close_stdin")
+        attachment = await Attachment.open(
+            request.sock.dup(),
+            process,
+            stdin=bool(request.body.get("stdin", False)),
+            close_stdin=not process.terminal if close_stdin is None else bool(close_stdin),
+        )
+        await request.answer({})
+        attachment.begin()
+        feeding = asyncio.create_task(attachment.feed())
+        await attachment.closed.wait()
+        await asyncio.wait([feeding], timeout=_REQUEST_BOUND)
+        feeding.cancel()
+
+    async def _processes(self, request: Request) -> dict[str, Any]:
+        answer = await self._query(Code.LISTPROCESSES, request)
+        processes = answer.get("processes")
+        return {"processes": processes if isinstance(processes, list) else []}
+
+    async def _stats(self, request: Request) -> dict[str, Any]:
+        answer = await self._query(Code.STATS, request)
+        files = answer.get("files")
+        return {"files": files if isinstance(files, dict) else {}}
+
+    async def _query(self, code: Code, request: Request) -> dict[str, Any]:
+        cid = request.text("container")
+        self._sandbox.containers.get(cid)
+        return await self._sandbox.vm.request(code, {"container": cid})
+
+    async def _update(self, request: Request) -> dict[str, Any]:
+        cid = request.text("container")
+        self._sandbox.containers.get(cid)
+        files = cgroup_files(request.object("resources"))
+        await self._sandbox.vm.request(Code.UPDATECONTAINER, {"container": cid, "cgroup": files})
+        return {}
+
+    async def _freeze(self, request: Request) -> dict[str, Any]:
+        await self._sandbox.freeze(request.text("container"), bool(request.body["frozen"]))
+        return {}
+
+    async def _pause(self, request: Request) -> dict[str, Any]:
+        await self._sandbox.pause(bool(request.body["paused"]))
+        return {}
+
+    async def _remove(self, request: Request) -> dict[str, Any]:
+        await self._sandbox.remove_container(
+            request.text("container"), force=bool(request.body.get("force", False))
+        )
+        return {}
+
+    async def _stop(self, request: Request) -> dict[str, Any]:
+        await self._shutdown(float(request.body.get("timeout", 0)))
+        return {}
+
+    async def _events(self, request: Request) -> None:
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._sandbox.listeners.add(queue.put_nowait)
+        gone = asyncio.create_task(_peer_gone(request.sock))
+        try:
+            await request.answer({})
+            while not gone.done():
+                getting = asyncio.create_task(queue.get())
+                await asyncio.wait([getting, gone], return_when=asyncio.FIRST_COMPLETED)
+                if not getting.done():
+                    getting.cancel()
+                    break
+                event = getting.result()
+                await request.answer(event)
+                if event["type"] == "stopped":
+                    break
+        finally:
+            gone.cancel()
+            self._sandbox.listeners.discard(queue.put_nowait)
+
+
+async def _read_request(sock: socket.socket) -> Request:
+    """Read one line and the file descriptors that come with it. Raises BadRequest, EOFError."""
+    data, fds = bytearray(), list[int]()
+    try:
+        while b"\n" not in data:
+            await _readable(sock)
+            chunk, got, _, _ = socket.recv_fds(sock, 1 << 16, 16)
+            fds += got
+            if not chunk:
+                raise EOFError
+            data += chunk
+            if len(data) > _MAX_REQUEST:
+                raise BadRequest(f"request of more than {_MAX_REQUEST} bytes")
+        body = json.loads(data)
+        if not isinstance(body, dict):
+            raise BadRequest("a JSON object is expected")
+        return Request(body, sock, fds)
+    except ValueError as error:
+        for fd in fds:
+            os.close(fd)
+        raise BadRequest(f"request is not JSON: {error}") from error
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def arrived() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, arrived)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+async def _peer_gone(sock: socket.socket) -> None:
+    """Return when the peer closed its end."""
+    while True:
+        await _readable(sock)
+        if not sock.recv(4096):
+            return
+
+
+async def _refuse(sock: socket.socket, error: HyperError) -> None:
+    data = json.dumps({"error": to_wire(error)}).encode() + b"\n"
+    try:
+        await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, data), 5.0)
+    except (OSError, TimeoutError):
+        sys.stderr.write(f"answer lost: {error.message}\n")

@@ -1,0 +1,65 @@
+"""The directory that the VM sees over 9p, in a mount namespace of the sandbox's own.
+
+What is bound there vanishes with the sandbox process, whatever ends it.
+"""
+
+import os
+import shutil
+
+from ..errors import BadRequest
+from ..system import syscalls
+from ..system.syscalls import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SLAVE
+
+_SIZE = "size=1m,mode=755"
+
+
+class Share:
+    """Host files and directories bound below one root, by container."""
+
+    def __init__(self, root: str) -> None:
+        """Enter a mount namespace of our own. Raises OSError."""
+        self.root = root
+        self._count = 0
+        os.makedirs(root, exist_ok=True)
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount("", "/", "", MS_REC | MS_SLAVE)
+        syscalls.mount("hyper", root, "tmpfs", 0, _SIZE)
+
+    def bind(self, cid: str, source: str, *, read_only: bool) -> str:
+        """Make `source` appear in the share; returns its path there.
+
+        Raises BadRequest when the source does not exist or can't be bound.
+        """
+        self._count += 1
+        path = f"{cid}/{self._count}"
+        target = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(source):
+            os.mkdir(target)
+        elif os.path.exists(source):
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        else:
+            raise BadRequest(f"bind source {source} does not exist on the host")
+        try:
+            syscalls.mount(source, target, "", MS_BIND | MS_REC)
+            if read_only:
+                syscalls.mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+        except OSError as error:
+            raise BadRequest(f"cannot bind {source}: {error.strerror}") from error
+        return path
+
+    def release(self, cid: str) -> None:
+        """Unbind everything of a container; the guest must have let it go."""
+        directory = os.path.join(self.root, cid)
+        if not os.path.isdir(directory):
+            return
+        for name in os.listdir(directory):
+            target = os.path.join(directory, name)
+            while os.path.ismount(target) or _is_bound_file(target, directory):
+                syscalls.umount(target, syscalls.MNT_DETACH)
+        shutil.rmtree(directory)
+
+
+def _is_bound_file(target: str, directory: str) -> bool:
+    """Whether a file of the share is a mount, seen by its device."""
+    return os.path.isfile(target) and os.stat(target).st_dev != os.stat(directory).st_dev

@@ -1,0 +1,156 @@
+"""One running VM: the VMM, its monitor, the guest's channels, and what ends it."""
+
+import asyncio
+import base64
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import HyperError, VMError
+from ..guest.connection import ControlConnection
+from ..guest.protocol import Code
+from ..guest.streams import StreamChannel
+from ..hypervisor.machine import Machine, Vmm
+from ..hypervisor.qemu import Qemu
+from ..hypervisor.qemu_start import SHARE_TAG
+from .console import ConsoleLog
+
+# Seconds that an idle host needs at the most, by engine; scaled by its load.
+_BOOT_BOUND = {"kvm": 20.0, "tcg": 60.0}
+_REQUEST_BOUND = {"kvm": 30.0, "tcg": 90.0}
+_MAX_SCALE = 5.0
+_MAX_ERRORS = 8192
+
+
+class VirtualMachine:
+    """Owns the VMM process and everything that talks to it."""
+
+    def __init__(
+        self, machine: Machine, vmm: Vmm, on_event: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.machine = machine
+        self.vmm = vmm
+        self.qemu = Qemu(vmm)
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.guest: dict[str, Any] = {}
+        self._on_event = on_event
+        self._broken = ""
+        self._errors = b""
+
+    async def open(self, console_path: str) -> None:
+        """Take over the VMM's channels and watch its process."""
+        loop = asyncio.get_running_loop()
+        self._pidfd = os.pidfd_open(self.vmm.pid)
+        loop.add_reader(self._pidfd, self._reap)
+        loop.add_reader(self.vmm.errors, self._read_errors)
+        self.console = await ConsoleLog.open(self.vmm.console, console_path)
+        self.control = await ControlConnection.open(self.vmm.control, self._on_event)
+        self.streams = await StreamChannel.open(self.vmm.streams, self.distrust)
+
+    def _read_errors(self) -> None:
+        try:
+            data = os.read(self.vmm.errors, 4096)
+        except BlockingIOError:
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(self.vmm.errors)
+            return
+        if len(self._errors) < _MAX_ERRORS:
+            self._errors += data
+            sys.stderr.write(data.decode(errors="replace"))
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        _, status = os.waitpid(self.vmm.pid, 0)
+        self._read_errors()
+        self.control.fail("the virtual machine is gone")
+        if not self.ended.done():
+            self.ended.set_result(self._broken or self._death(status))
+
+    def _death(self, status: int) -> str:
+        said = self._errors.decode(errors="replace").strip().splitlines()
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            return f"QEMU was killed by signal {-code}"
+        if code == 0:
+            return "the guest ended the virtual machine"
+        return f"QEMU exited with code {code}: {said[-1] if said else 'it gave no reason'}"
+
+    def distrust(self, reason: str) -> None:
+        """The guest broke the protocol: end the VM, with that as the reason."""
+        self._broken = self._broken or reason
+        self.control.fail(reason)
+        self.vmm.kill()
+
+    async def boot(self, timeout: float | None, pod: dict[str, Any]) -> None:
+        """Wait for the guest and set it up.
+
+        Raises VMError at once when the VMM dies, and after `timeout` seconds
+        (None: scaled to the engine and the load) when the guest does not come
+        up; the error ends with the console's last lines.
+        """
+        bound = timeout or _BOOT_BOUND[self.machine.accel] * _load_factor()
+        try:
+            async with asyncio.timeout(bound):
+                await self.qemu.connect(bound)
+                self.guest = await asyncio.shield(self.control.ready)
+                await self.control.request(Code.STARTPOD, self._setup(pod), timeout=bound)
+        except TimeoutError:
+            raise self._not_up(f"no answer in {bound:.0f} s") from None
+        except HyperError as error:
+            await asyncio.wait([self.ended], timeout=1.0)
+            reason = self.ended.result() if self.ended.done() else error.message
+            raise self._not_up(reason) from error
+
+    def _not_up(self, reason: str) -> VMError:
+        tail = self.console.tail()
+        last = tail.splitlines()[-1] if tail else ""
+        hint = f"; the console's last line: {last}" if last else "; the console is empty"
+        return VMError(
+            f"the virtual machine did not start: {reason}{hint}",
+            detail=f"console:\n{tail}\nQEMU: {self._errors.decode(errors='replace')}",
+        )
+
+    def _setup(self, pod: dict[str, Any]) -> dict[str, Any]:
+        now = time.time_ns()
+        payload = {
+            "time": [now // 10**9, now % 10**9],
+            "entropy": base64.b64encode(os.urandom(64)).decode(),
+            "machine_id": os.urandom(16).hex(),
+            **pod,
+        }
+        if self.machine.share:
+            payload["share"] = {
+                "tag": SHARE_TAG,
+                "fstype": "9p",
+                "options": "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client",
+            }
+        return payload
+
+    async def request(self, code: Code, payload: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A request to the guest, bounded by what the engine needs under this load."""
+        bound = _REQUEST_BOUND[self.machine.accel] * _load_factor()
+        return await self.control.request(code, payload, timeout=bound)
+
+    async def shutdown(self, timeout: float) -> None:
+        """Orderly power off in at most `timeout` seconds, else by force."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.control.request(Code.DESTROYPOD, timeout=timeout)
+                await asyncio.shield(self.ended)
+        except (HyperError, TimeoutError):
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End the VMM at once."""
+        self.vmm.kill()
+        await asyncio.wait([self.ended], timeout=10.0)
+
+
+def _load_factor() -> float:
+    """How much slower than idle this host may be: its runnable processes per CPU, at most 5."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return min(max(load, 1.0), _MAX_SCALE)

@@ -1,0 +1,1 @@
+"""What the host's kernel offers: processes, system calls, files. Imports nothing heavy."""

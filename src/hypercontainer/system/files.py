@@ -1,0 +1,16 @@
+"""Files that other processes read while they change."""
+
+import os
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Replace `path` by `data` in one step; readers see the old or the new content, whole."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

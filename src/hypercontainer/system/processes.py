@@ -1,0 +1,54 @@
+"""Processes of the host, known by pid and start time so that a reused pid is never mistaken."""
+
+import os
+import select
+import time
+
+
+def start_time(pid: int) -> int | None:
+    """The start of a process in clock ticks since boot (proc(5), stat field 22); None if gone.
+
+    A zombie counts as gone.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if fields[0] in (b"Z", b"X"):
+        return None
+    return int(fields[19])
+
+
+def alive(pid: int, started: int) -> bool:
+    """Whether the process that had `pid` and start time `started` still runs."""
+    return pid > 0 and start_time(pid) == started
+
+
+def kill_and_wait(pid: int, started: int, signum: int, timeout: float) -> bool:
+    """Signal that very process and wait at most `timeout` seconds for its end.
+
+    Returns whether it is gone. Works for processes that are not children.
+    """
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if start_time(pid) != started:
+            return True
+        from .syscalls import pidfd_send_signal
+
+        try:
+            pidfd_send_signal(fd, signum)
+        except ProcessLookupError:
+            return True
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if poller.poll(left * 1000):
+                return True
+        return False
+    finally:
+        os.close(fd)
