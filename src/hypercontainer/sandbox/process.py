@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # among the processes alive, so each VM has a user of its own.
 _FIRST_UID = 1879048192
 _EMPTY_BOUND = 10.0
+_UNUSED_BOUND = 120.0
 _DRAIN_BOUND = 5.0
 
 
@@ -101,6 +102,7 @@ async def _run(
     if not failed and not config.linger:
         sandbox.spawn(_end_when_empty(sandbox))
     await sandbox.lost(failed or await vm.ended)
+    await sandbox.settle(_DRAIN_BOUND)
     await server.drain(_DRAIN_BOUND)
     os.unlink(os.path.join(state_dir, SOCKET))
     return 1 if failed else 0
@@ -144,6 +146,14 @@ async def _boot(sandbox: "Sandbox") -> str:
 
 
 async def _end_when_empty(sandbox: "Sandbox") -> None:
+    """End the VM with its last container, or when its starter never made one."""
+    import asyncio
+
+    try:
+        await asyncio.wait_for(sandbox.used.wait(), _UNUSED_BOUND)
+    except TimeoutError:
+        sandbox.vm.kill_for("nobody made a container in it")
+        return
     await sandbox.empty.wait()
     if sandbox.config.ephemeral:
         await sandbox.vm.kill()

@@ -31,6 +31,7 @@ class Sandbox:
         self.containers = Containers()
         self.status = "booting"
         self.reason = ""
+        self.used = asyncio.Event()
         self.empty = asyncio.Event()
         self.listeners: set[Callable[[dict[str, Any]], None]] = set()
         self.vm: VirtualMachine
@@ -68,6 +69,11 @@ class Sandbox:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def settle(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds for what `spawn` started."""
+        if pending := [t for t in self._tasks if t is not asyncio.current_task()]:
+            await asyncio.wait(pending, timeout=timeout)
 
     def on_event(self, payload: dict[str, Any]) -> None:
         """An event of the guest: a process has ended."""
@@ -121,6 +127,7 @@ class Sandbox:
         except BaseException:
             self.containers.drop(container.cid)
             raise
+        self.used.set()
         self.empty.clear()
         self.save()
         return container

@@ -13,6 +13,7 @@ from ..guest.protocol import Code
 from ..guest.spec import cgroup_files
 from .attach import Attachment
 from .containers import INIT
+from .passed_process import PassedProcess
 from .sandbox import Sandbox
 
 _MAX_REQUEST = 8 << 20
@@ -142,6 +143,7 @@ class Server:
             body.get("log"),
             bool(body.get("stdin", False)),
         )
+        self._carry(request, container.cid, INIT)
         return {"pid": container.guest_pid}
 
     async def _start(self, request: Request) -> dict[str, Any]:
@@ -157,7 +159,19 @@ class Server:
             stdin=bool(body.get("stdin", False)),
             detach=bool(body.get("detach", False)),
         )
+        self._carry(request, request.text("container"), request.text("process"))
         return {"pid": pid}
+
+    def _carry(self, request: Request, cid: str, pid: str) -> None:
+        """Put a process on the descriptors that came with its request."""
+        names = request.body.get("fds") or []
+        if not names:
+            return
+        if not isinstance(names, list) or len(names) != len(request.fds):
+            raise BadRequest(f"fds: {len(request.fds)} descriptors came for {names!r}")
+        process = self._sandbox.containers.get(cid).process(pid)
+        passed = PassedProcess(self._sandbox, cid, process, names, request.fds)
+        self._sandbox.spawn(passed.run())
 
     async def _signal(self, request: Request) -> dict[str, Any]:
         signum = request.body.get("signal")

@@ -47,7 +47,7 @@ class VirtualMachine:
         loop.add_reader(self.vmm.errors, self._read_errors)
         self.console = await ConsoleLog.open(self.vmm.console, console_path)
         self.control = await ControlConnection.open(self.vmm.control, self._on_event)
-        self.streams = await StreamChannel.open(self.vmm.streams, self.distrust)
+        self.streams = await StreamChannel.open(self.vmm.streams, self.kill_for)
 
     def _read_errors(self) -> None:
         try:
@@ -79,8 +79,8 @@ class VirtualMachine:
             return "the guest ended the virtual machine"
         return f"QEMU exited with code {code}: {said[-1] if said else 'it gave no reason'}"
 
-    def distrust(self, reason: str) -> None:
-        """The guest broke the protocol: end the VM, with that as the reason."""
+    def kill_for(self, reason: str) -> None:
+        """End the VM at once, with that as the reason (such as a broken protocol)."""
         self._broken = self._broken or reason
         self.control.fail(reason)
         self.vmm.kill()

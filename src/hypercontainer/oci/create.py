@@ -1,0 +1,153 @@
+"""`runv create` and `runv run`."""
+
+import argparse
+import os
+import signal
+import time
+
+from ..errors import BadRequest, HyperError
+from ..sandbox import VMConfig
+from ..sandbox.calls import call
+from ..sandbox.proxy import spawn
+from ..system import processes
+from . import bundle, records, terminal
+from .launch import launch
+from .records import GUEST_ID, Record
+
+
+def create(args: argparse.Namespace) -> int:
+    """Create a container; its program waits for `runv start`."""
+    config, rootfs = bundle.load(args.bundle)
+    wants_terminal = bool((config.get("process") or {}).get("terminal"))
+    if wants_terminal and not args.console_socket:
+        raise BadRequest("cannot allocate tty if runv will detach without setting console socket")
+    if args.console_socket and not wants_terminal:
+        raise BadRequest("cannot use console socket if runv will not allocate tty")
+    with _reserved(args):
+        _create(args, config, rootfs)
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Create and start a container, and unless detached wait for it and delete it."""
+    config, rootfs = bundle.load(args.bundle)
+    wants_terminal = bool((config.get("process") or {}).get("terminal"))
+    if args.detach and wants_terminal and not args.console_socket:
+        raise BadRequest("cannot allocate tty if runv will detach without setting console socket")
+    if args.detach or not wants_terminal or args.console_socket:
+        return _run(args, config, rootfs)
+    with terminal.own_terminal():
+        return _run(args, config, rootfs)
+
+
+def _run(args: argparse.Namespace, config: dict[str, object], rootfs: str) -> int:
+    with _reserved(args):
+        record = _create(args, config, rootfs)
+        sandbox = records.sandbox_directory(args.root, args.id)
+        terminal.forward_signals(record["pid"])
+        call(sandbox, "start", {"container": GUEST_ID})
+        if args.detach:
+            return 0
+        if bool(record["terminal"]) and not args.console_socket:
+            os.kill(record["pid"], signal.SIGWINCH)
+    code = os.waitstatus_to_exitcode(os.waitpid(record["pid"], 0)[1])
+    if not args.keep:
+        from .lifecycle import destroy
+
+        destroy(args.root, args.id)
+    return code if code >= 0 else 128 - code
+
+
+class _reserved:
+    """Holds the id while the body creates the container; gives all back when it fails."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+
+    def __enter__(self) -> None:
+        if self._args.pid_file and not os.path.isdir(
+            os.path.dirname(os.path.abspath(self._args.pid_file))
+        ):
+            raise BadRequest(f"pid file {self._args.pid_file}: no such directory")
+        records.reserve(self._args.root, self._args.id)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is not None:
+            from .lifecycle import destroy
+
+            destroy(self._args.root, self._args.id)
+
+
+def _create(args: argparse.Namespace, config: dict[str, object], rootfs: str) -> Record:
+    cpus, memory = bundle.vm_size(config, args.default_cpus, args.default_memory)
+    vm = VMConfig(
+        cpus=cpus,
+        memory_mib=memory,
+        accel=args.driver,
+        kernel=args.kernel,
+        initrd=args.initrd,
+        share=True,
+        linger=False,
+    )
+    sandbox = records.sandbox_directory(args.root, args.id)
+    launch("runv", sandbox, vm)
+    process = config.get("process")
+    wants_terminal = isinstance(process, dict) and bool(process.get("terminal"))
+    pid, link = spawn(f"runv: {args.id}")
+    names, fds = _streams(args, wants_terminal)
+    try:
+        call(
+            sandbox,
+            "create",
+            {
+                "container": GUEST_ID,
+                "config": config,
+                "rootfs": {"kind": "share", "path": rootfs},
+                "stdin": True,
+                "fds": [*names, "proxy"],
+            },
+            fds=[*fds, link],
+        )
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        os.close(link)
+        if wants_terminal and args.console_socket:
+            os.close(fds[0])
+    record = {
+        "id": args.id,
+        "bundle": os.path.abspath(args.bundle),
+        "rootfs": rootfs,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "pid": pid,
+        "pid_started": processes.start_time(pid) or 0,
+        "terminal": wants_terminal,
+        "annotations": config.get("annotations") or {},
+        "oci_version": config.get("ociVersion"),
+        "process": process,
+        "uid": os.getuid(),
+    }
+    records.save(args.root, record)
+    write_pid_file(args.pid_file, pid)
+    return record
+
+
+def _streams(args: argparse.Namespace, wants_terminal: bool) -> tuple[list[str], list[int]]:
+    if not wants_terminal:
+        return terminal.standard_streams()
+    if args.console_socket:
+        return ["terminal"], [terminal.send_console(args.console_socket)]
+    return ["terminal"], [0]
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid file in one step. Raises HyperError."""
+    if not path:
+        return
+    from ..system.files import write_atomic
+
+    try:
+        write_atomic(path, str(pid).encode(), 0o644)
+    except OSError as error:
+        raise HyperError(f"pid file {path}: {error.strerror}") from None

@@ -1,0 +1,107 @@
+"""`runv exec`."""
+
+import argparse
+import json
+import os
+import signal
+from typing import Any
+
+from ..errors import BadRequest, NotRunning
+from ..sandbox.calls import call
+from ..sandbox.proxy import spawn
+from . import records, terminal
+from .create import write_pid_file
+from .records import GUEST_ID
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run another process in a running container."""
+    record = records.load(args.root, args.id)
+    current, _ = records.status(args.root, record)
+    if current != "running":
+        raise NotRunning(f"cannot exec in a container that is {current}")
+    process = _process(args, record)
+    if process.get("terminal") and not args.console_socket:
+        if args.detach:
+            raise BadRequest("cannot allocate tty if runv will detach without console socket")
+        with terminal.own_terminal():
+            return _run(args, process)
+    return _run(args, process)
+
+
+def _process(args: argparse.Namespace, record: records.Record) -> dict[str, Any]:
+    if args.process:
+        try:
+            with open(args.process, "rb") as file:
+                process: dict[str, Any] = json.load(file)
+        except (OSError, ValueError) as error:
+            raise BadRequest(f"process file {args.process}: {error}") from None
+        return process
+    if not args.args:
+        raise BadRequest("exec: a program or --process is needed")
+    base = dict(record["process"] or {})
+    base.update(
+        args=args.args,
+        terminal=args.tty,
+        cwd=args.cwd or base.get("cwd") or "/",
+        env=[*(base.get("env") or []), *args.env],
+    )
+    if args.user:
+        base["user"] = _user(args.user)
+    if args.additional_gids:
+        base["user"] = {**(base.get("user") or {}), "additionalGids": args.additional_gids}
+    if args.no_new_privs:
+        base["noNewPrivileges"] = True
+    if args.cap:
+        sets = base.get("capabilities") or {}
+        base["capabilities"] = {
+            name: [*(sets.get(name) or []), *args.cap]
+            for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+        }
+    return base
+
+
+def _user(text: str) -> dict[str, int]:
+    uid, _, gid = text.partition(":")
+    try:
+        return {"uid": int(uid), "gid": int(gid or 0)}
+    except ValueError:
+        raise BadRequest(f"user {text!r}: uid[:gid] in numbers is expected") from None
+
+
+def _run(args: argparse.Namespace, process: dict[str, Any]) -> int:
+    sandbox = records.sandbox_directory(args.root, args.id)
+    wants_terminal = bool(process.get("terminal"))
+    pid, link = spawn(f"runv: exec in {args.id}")
+    if not wants_terminal:
+        names, fds = terminal.standard_streams()
+    elif args.console_socket:
+        names, fds = ["terminal"], [terminal.send_console(args.console_socket)]
+    else:
+        names, fds = ["terminal"], [0]
+    terminal.forward_signals(pid)
+    try:
+        call(
+            sandbox,
+            "exec",
+            {
+                "container": GUEST_ID,
+                "process": f"exec-{pid}-{os.urandom(4).hex()}",
+                "spec": process,
+                "stdin": True,
+                "fds": [*names, "proxy"],
+            },
+            fds=[*fds, link],
+        )
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        os.close(link)
+    write_pid_file(args.pid_file, pid)
+    if wants_terminal:
+        os.kill(pid, signal.SIGWINCH)
+    if args.detach:
+        return 0
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code

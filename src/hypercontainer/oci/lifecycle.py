@@ -1,0 +1,207 @@
+"""The commands on a container that exists: start, state, kill, delete, list, ps, pause, resume."""
+
+import argparse
+import json
+import pwd
+import signal
+import sys
+from typing import Any
+
+from ..errors import BadRequest, HyperError, NotFound, NotRunning
+from ..sandbox import read_state
+from ..sandbox.calls import call
+from ..system import processes
+from . import records
+from .records import GUEST_ID, Record
+
+_END_BOUND = 30.0
+
+
+def start(args: argparse.Namespace) -> int:
+    """Let the program of a created container run."""
+    with records.locked(args.root, args.id):
+        record = records.load(args.root, args.id)
+        current, _ = records.status(args.root, record)
+        if current == "stopped":
+            raise NotRunning("cannot start a container that has stopped")
+        if current != "created":
+            raise NotRunning("cannot start an already running container")
+        sandbox = records.sandbox_directory(args.root, args.id)
+        call(sandbox, "start", {"container": GUEST_ID})
+    return 0
+
+
+def state(args: argparse.Namespace) -> int:
+    """Print the state as the runtime specification wants it (runtime.md "State")."""
+    record = records.load(args.root, args.id)
+    sys.stdout.write(json.dumps(_state(args.root, record), indent=2) + "\n")
+    return 0
+
+
+def _state(root: str, record: Record) -> dict[str, Any]:
+    current, _ = records.status(root, record)
+    return {
+        "ociVersion": record["oci_version"],
+        "id": record["id"],
+        "pid": records.pid(record, current),
+        "status": current,
+        "bundle": record["bundle"],
+        "rootfs": record["rootfs"],
+        "created": record["created"],
+        "owner": _owner(record["uid"]),
+        "annotations": record["annotations"],
+    }
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def kill(args: argparse.Namespace) -> int:
+    """Send a signal to the container's first process, or to all."""
+    record = records.load(args.root, args.id)
+    signum = parse_signal(args.signal)
+    current, _ = records.status(args.root, record)
+    if current == "stopped":
+        if args.all:
+            return 0
+        raise NotRunning("container not running")
+    sandbox = records.sandbox_directory(args.root, args.id)
+    call(
+        sandbox,
+        "signal",
+        {"container": GUEST_ID, "process": "init", "signal": signum, "all": args.all},
+    )
+    return 0
+
+
+def parse_signal(text: str) -> int:
+    """A signal by number or name, with or without SIG. Raises BadRequest."""
+    if text.isdigit():
+        if 1 <= int(text) <= 64:
+            return int(text)
+        raise BadRequest(f"unknown signal {text!r}")
+    name = text.upper().removeprefix("SIG")
+    if name.startswith("RTMIN+") and name[6:].isdigit() and int(name[6:]) <= 30:
+        return 34 + int(name[6:])
+    number = getattr(signal, f"SIG{name}", None)
+    if not isinstance(number, signal.Signals):
+        raise BadRequest(f"unknown signal {text!r}")
+    return int(number)
+
+
+def delete(args: argparse.Namespace) -> int:
+    """Delete a stopped container, or with --force any."""
+    try:
+        with records.locked(args.root, args.id):
+            _delete(args)
+    except NotFound:
+        if not args.force:
+            raise
+        destroy(args.root, args.id)
+    return 0
+
+
+def _delete(args: argparse.Namespace) -> None:
+    record = records.load(args.root, args.id)
+    current, _ = records.status(args.root, record)
+    if current not in ("stopped", "created") and not args.force:
+        raise NotRunning(f"cannot delete container {args.id} that is not stopped: {current}")
+    destroy(args.root, args.id)
+
+
+def destroy(root: str, cid: str) -> None:
+    """End a container's sandbox, its VM and its proxy, and forget it."""
+    sandbox = records.sandbox_directory(root, cid)
+    current = read_state(sandbox)
+    if current is not None and current["alive"]:
+        running = any(c["status"] != "stopped" for c in current["containers"].values())
+        if running or not current["containers"]:
+            try:
+                call(sandbox, "shutdown", {"timeout": 0}, timeout=_END_BOUND)
+            except HyperError:
+                pass
+        _wait_end(current)
+    try:
+        record = records.load(root, cid)
+    except NotFound:
+        pass
+    else:
+        processes.kill_and_wait(record["pid"], record["pid_started"], signal.SIGKILL, 5.0)
+    records.remove(root, cid)
+
+
+def _wait_end(current: dict[str, Any]) -> None:
+    """Wait for the sandbox's own end; a hung one is killed, and its VM with it."""
+    pid, started = current["pid"], current["started"]
+    if not processes.kill_and_wait(pid, started, 0, _END_BOUND):
+        processes.kill_and_wait(pid, started, signal.SIGKILL, 5.0)
+
+
+def list_all(args: argparse.Namespace) -> int:
+    """List the containers of the root directory."""
+    states = []
+    for cid in records.all_ids(args.root):
+        try:
+            states.append(_state(args.root, records.load(args.root, cid)))
+        except NotFound:
+            continue
+    if args.quiet:
+        lines = [s["id"] for s in states]
+    elif args.format == "json":
+        lines = [json.dumps(states)]
+    else:
+        keys = ("id", "pid", "status", "bundle", "created", "owner")
+        rows = [[k.upper() for k in keys], *([str(s[k]) for k in keys] for s in states)]
+        lines = _table(rows)
+    sys.stdout.write("".join(line + "\n" for line in lines))
+    return 0
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    widths = [max(12, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    return [
+        "".join(cell.ljust(width + 3) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def ps(args: argparse.Namespace) -> int:
+    """List the container's processes as the guest knows them; with JSON the pids."""
+    record = records.load(args.root, args.id)
+    current, _ = records.status(args.root, record)
+    if current == "stopped":
+        raise NotRunning("container is not running")
+    sandbox = records.sandbox_directory(args.root, args.id)
+    found = call(sandbox, "processes", {"container": GUEST_ID})["processes"]
+    if args.format == "json":
+        sys.stdout.write(json.dumps([p["pid"] for p in found]) + "\n")
+        return 0
+    rows = [["UID", "PID", "PPID", "CMD"]]
+    rows += [[str(p.get(k, "")) for k in ("uid", "pid", "ppid", "cmd")] for p in found]
+    sys.stdout.write("".join(line + "\n" for line in _table(rows)))
+    return 0
+
+
+def pause(args: argparse.Namespace) -> int:
+    """Suspend all processes of the container."""
+    return _freeze(args, frozen=True)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Let a paused container go on."""
+    return _freeze(args, frozen=False)
+
+
+def _freeze(args: argparse.Namespace, *, frozen: bool) -> int:
+    with records.locked(args.root, args.id):
+        record = records.load(args.root, args.id)
+        current, _ = records.status(args.root, record)
+        if current != ("running" if frozen else "paused"):
+            raise NotRunning(f"container is {current}, not {'running' if frozen else 'paused'}")
+        sandbox = records.sandbox_directory(args.root, args.id)
+        call(sandbox, "freeze", {"container": GUEST_ID, "frozen": frozen})
+    return 0

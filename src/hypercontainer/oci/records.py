@@ -1,0 +1,112 @@
+"""What runv knows of a container: `ROOT/ID/` with its record and its sandbox's state.
+
+container.json   the record: bundle, rootfs, the proxy's pid, …
+sandbox/         the state directory of the sandbox process
+lock             held while a command changes the container
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import BadRequest, Conflict, NotFound
+from ..sandbox import read_state
+from ..system import processes
+from ..system.files import write_atomic
+
+Record = dict[str, Any]
+
+_ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}", re.ASCII)
+_RECORD = "container.json"
+# The guest names the only container of its VM.
+GUEST_ID = "c"
+
+
+def check_id(cid: str) -> None:
+    """Raises BadRequest for an id that runc would refuse."""
+    if not _ID.fullmatch(cid) or cid in (".", ".."):
+        raise BadRequest(f"invalid container id format: {cid!r}")
+
+
+def directory(root: str, cid: str) -> str:
+    """The container's directory."""
+    check_id(cid)
+    return os.path.join(root, cid)
+
+
+def sandbox_directory(root: str, cid: str) -> str:
+    """The state directory of the container's sandbox."""
+    return os.path.join(directory(root, cid), "sandbox")
+
+
+def reserve(root: str, cid: str) -> None:
+    """Take the id. Raises Conflict when it is taken."""
+    os.makedirs(root, mode=0o711, exist_ok=True)
+    try:
+        os.mkdir(directory(root, cid), 0o700)
+    except FileExistsError:
+        raise Conflict(f"container with given ID already exists: {cid}") from None
+
+
+def save(root: str, record: Record) -> None:
+    """Write the record in one step."""
+    write_atomic(os.path.join(directory(root, record["id"]), _RECORD), json.dumps(record).encode())
+
+
+def load(root: str, cid: str) -> Record:
+    """The record. Raises NotFound."""
+    try:
+        with open(os.path.join(directory(root, cid), _RECORD), "rb") as file:
+            record: Record = json.load(file)
+            return record
+    except FileNotFoundError:
+        raise NotFound(f"container does not exist: {cid}") from None
+
+
+def remove(root: str, cid: str) -> None:
+    """Forget the container; gone already is fine."""
+    shutil.rmtree(directory(root, cid), ignore_errors=True)
+
+
+def all_ids(root: str) -> list[str]:
+    """The ids of all containers."""
+    try:
+        names = os.listdir(root)
+    except FileNotFoundError:
+        return []
+    return sorted(n for n in names if os.path.exists(os.path.join(root, n, _RECORD)))
+
+
+@contextmanager
+def locked(root: str, cid: str) -> Iterator[None]:
+    """Change a container alone. Raises NotFound."""
+    try:
+        fd = os.open(os.path.join(directory(root, cid), "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        raise NotFound(f"container does not exist: {cid}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def status(root: str, record: Record) -> tuple[str, dict[str, Any]]:
+    """The OCI status (created, running, paused, stopped) and the container's state."""
+    state = read_state(sandbox_directory(root, record["id"]))
+    if state is None:
+        return "stopped", {}
+    container: dict[str, Any] = state["containers"].get(GUEST_ID, {})
+    return str(container.get("status", "stopped")), container
+
+
+def pid(record: Record, current: str) -> int:
+    """The pid that stands for the container, 0 once it is over."""
+    if current == "stopped" or not processes.alive(record["pid"], record["pid_started"]):
+        return 0
+    return int(record["pid"])

@@ -1,0 +1,64 @@
+"""A process whose streams and proxy came as file descriptors from `runv` or a shim."""
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+from ..errors import HyperError
+from ..guest.protocol import Code
+from .containers import Process
+from .passed import Streams
+from .proxy import ProxyLink
+
+if TYPE_CHECKING:
+    from .sandbox import Sandbox
+
+_FLUSH_BOUND = 10.0
+
+
+class PassedProcess:
+    """Carries the streams, forwards the proxy's signals, and ends the proxy with the process."""
+
+    def __init__(
+        self, sandbox: "Sandbox", cid: str, process: Process, names: list[str], fds: list[int]
+    ) -> None:
+        streams = [(n, fd) for n, fd in zip(names, fds, strict=True) if n != "proxy"]
+        self._sandbox = sandbox
+        self._cid = cid
+        self._process = process
+        self._streams = Streams(process, [n for n, _ in streams], [fd for _, fd in streams])
+        self._proxy = (
+            ProxyLink(fds[names.index("proxy")], self._signal) if "proxy" in names else None
+        )
+
+    def _signal(self, signum: int) -> None:
+        self._sandbox.spawn(self._forward(signum))
+
+    async def _forward(self, signum: int) -> None:
+        try:
+            if signum == signal.SIGWINCH and self._process.terminal:
+                rows, cols = self._streams.window_size()
+                await self._sandbox.vm.request(
+                    Code.WINSIZE,
+                    {
+                        "container": self._cid,
+                        "process": self._process.pid,
+                        "rows": rows,
+                        "cols": cols,
+                    },
+                )
+            else:
+                await self._sandbox.signal(self._cid, self._process.pid, signum, to_all=False)
+        except HyperError:
+            pass
+
+    async def run(self) -> None:
+        """Carry until the process and its output are over."""
+        feeding = self._streams.begin()
+        status = await asyncio.shield(self._process.finished)
+        if feeding is not None:
+            feeding.cancel()
+        await self._streams.flush(_FLUSH_BOUND)
+        self._streams.close()
+        if self._proxy is not None:
+            self._proxy.exit(status["code"])

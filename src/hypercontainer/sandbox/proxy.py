@@ -1,0 +1,90 @@
+"""The host process that stands for a process of the guest.
+
+Engines need a pid that they can wait for and signal. That process is a shell
+of a few hundred KiB: it reports the signals that it gets and exits with the
+code that the sandbox sends it.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+_SHELL = "/bin/sh"
+_SIGNALS = "HUP INT QUIT USR1 USR2 ALRM TERM CONT WINCH"
+# `read` ends early when a trap ran; without one, the sandbox is gone.
+_SCRIPT = f"""
+for s in {_SIGNALS}; do trap "t=1; echo $s >&3" $s; done
+while :; do
+    t=
+    if read -r code <&3; then exit "$code"; fi
+    [ -n "$t" ] || exit 137
+done
+"""
+
+
+def spawn(name: str) -> tuple[int, int]:
+    """Start a proxy called `name`, a child of this process; returns its pid and our end."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd in (0, 1, 2):
+                os.dup2(null, fd)
+            os.dup2(theirs.fileno(), 3)
+            os.closerange(4, 1024)
+            os.chdir("/")
+            for signum in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(signum, signal.SIG_DFL)
+            os.execv(_SHELL, [name, "-c", _SCRIPT])
+        finally:
+            os._exit(127)
+    theirs.close()
+    return pid, ours.detach()
+
+
+class ProxyLink:
+    """The sandbox's end of a proxy."""
+
+    def __init__(self, fd: int, on_signal: Callable[[int], None]) -> None:
+        """`on_signal` gets what the proxy was sent; SIGKILL when it was killed."""
+        self._fd = os.dup(fd)
+        os.set_blocking(self._fd, False)
+        self._on_signal = on_signal
+        self._done = False
+        asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, 4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        for name in data.decode(errors="replace").split():
+            number = getattr(signal, f"SIG{name}", None)
+            if number is not None:
+                self._on_signal(int(number))
+        if not data:
+            self._close()
+            if not self._done:
+                self._on_signal(int(signal.SIGKILL))
+
+    def exit(self, code: int) -> None:
+        """Let the proxy exit with `code`."""
+        self._done = True
+        if self._fd >= 0:
+            try:
+                os.write(self._fd, f"{code}\n".encode())
+            except OSError:
+                pass
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
