@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from .config import VMConfig
     from .launcher import launch
     from .state import SandboxState, read_state
+    from .zygote import Zygote
 
 __all__ = [
     "ExitStatus",
     "SandboxClient",
     "SandboxState",
     "VMConfig",
+    "Zygote",
     "connect",
     "launch",
     "read_state",
@@ -26,6 +28,7 @@ _HOMES = {
     "SandboxClient": "client",
     "SandboxState": "state",
     "VMConfig": "config",
+    "Zygote": "zygote",
     "connect": "client",
     "launch": "launcher",
     "read_state": "state",

@@ -34,11 +34,15 @@ _DRAIN_BOUND = 5.0
 
 
 def main() -> int:
-    """Run the sandbox until its VM is gone."""
-    state_dir = os.path.abspath(sys.argv[1])
+    """Read the request from stdin and run the sandbox until its VM is gone."""
     request = json.load(sys.stdin)
     os.close(0)
     os.open("/dev/null", os.O_RDONLY)
+    return run(os.path.abspath(sys.argv[1]), request)
+
+
+def run(state_dir: str, request: dict[str, Any]) -> int:
+    """Run the sandbox of a request (`id` and `vm`) until its VM is gone."""
     try:
         config = VMConfig.from_json(request["vm"])
         machine, why = _machine(request["id"], state_dir, config)
