@@ -1,0 +1,320 @@
+"""The typed client of hyperd."""
+
+from __future__ import annotations
+
+from ..errors import HyperError, NotFound, from_wire
+from . import spec as _spec
+from .transport import Address, Transport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO, Any
+
+    from .streams import RawStream
+    from .transport import Params
+    from .types import ContainerSummary, CreatedPod, ImageSummary, Progress
+
+START_TIMEOUT = 600.0
+"""Seconds: an emulated guest on a busy machine is slow; hyperd's own bound is tighter."""
+IDLE_TIMEOUT = 600.0
+"""Seconds without a line of progress."""
+
+
+class RunResult:
+    """What a program that ran to its end left: its exit code and its output."""
+
+    __slots__ = ("exit_code", "stderr", "stdout")
+
+    def __init__(self, exit_code: int, stdout: bytes, stderr: bytes) -> None:
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class Client:
+    """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
+
+    Without `host` it is that of HYPER_HOST, or the local socket. Containers are
+    named by name, id, or unique beginning of the id. All methods raise
+    subclasses of `hypercontainer.errors.HyperError`: DaemonUnavailable, NotFound,
+    Conflict, BadRequest, Timeout and so on. One connection is opened per call,
+    so a client may be shared by threads.
+    """
+
+    def __init__(self, host: str | None = None) -> None:
+        self.address = Address.of(host)
+        self._http = Transport(self.address)
+
+    def _get(self, path: str, params: Params | None = None, timeout: float | None = 60.0) -> Any:
+        return self._http.request("GET", path, params, timeout=timeout).json()
+
+    def _post(
+        self,
+        path: str,
+        params: Params | None = None,
+        body: object = None,
+        timeout: float | None = 60.0,
+    ) -> Any:
+        return self._http.request("POST", path, params, body=body, timeout=timeout).json()
+
+    # The daemon
+
+    def ping(self) -> None:
+        """Raises DaemonUnavailable when hyperd does not answer."""
+        self._http.request("GET", "/_ping", timeout=10.0).read()
+
+    def version(self) -> dict[str, Any]:
+        """Versions of hyperd, QEMU, the guest kernel; the engine."""
+        return self._object(self._get("/version"))
+
+    def info(self) -> dict[str, Any]:
+        """Numbers of containers and images, directories, memory."""
+        return self._object(self._get("/info"))
+
+    @staticmethod
+    def _object(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise HyperError(f"hyperd answered with {type(value).__name__} instead of an object")
+        return value
+
+    # Pods
+
+    def create_pod(self, spec: Mapping[str, Any]) -> CreatedPod:
+        """Create a pod from a specification. Raises NotFound when an image is missing."""
+        created: CreatedPod = self._post("/pod/create", body=spec, timeout=START_TIMEOUT)
+        return created
+
+    def start_pod(self, pod: str) -> None:
+        """Start a pod's VM and containers. Raises ProgramError for a command that can't run."""
+        self._post("/pod/start", {"podId": pod}, timeout=START_TIMEOUT)
+
+    def stop_pod(self, pod: str, timeout: int = 10) -> None:
+        """Stop a pod's containers, by SIGKILL after `timeout` seconds, and its VM."""
+        self._post("/pod/stop", {"podId": pod, "timeout": timeout}, timeout=timeout + 60.0)
+
+    def remove_pod(self, pod: str, *, force: bool = False) -> None:
+        """Remove a pod and its containers."""
+        params: Params = {"podId": pod, "force": force}
+        self._http.request("DELETE", "/pod", params, timeout=120.0).read()
+
+    def pod_info(self, pod: str) -> dict[str, Any]:
+        """What hyperd knows of a pod."""
+        return self._object(self._get("/pod/info", {"podName": pod}))
+
+    def pause_pod(self, pod: str) -> None:
+        """Stop the VM's clockwork."""
+        self._post("/pod/pause", {"podId": pod})
+
+    def unpause_pod(self, pod: str) -> None:
+        """Let the VM go on."""
+        self._post("/pod/unpause", {"podId": pod})
+
+    # Containers
+
+    def list_containers(self, *, all: bool = False) -> list[ContainerSummary]:
+        """The running containers, or all of them."""
+        found: list[ContainerSummary] = self._get("/containers", {"all": all})
+        return found
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        """Everything about a container, in Docker's form. Raises NotFound."""
+        return self._object(self._get("/container/json", {"container": container}))
+
+    def start_container(self, container: str) -> None:
+        """Start a created or stopped container. Raises ProgramError and VMError."""
+        self._post("/container/start", {"container": container}, timeout=START_TIMEOUT)
+
+    def stop_container(self, container: str, timeout: int | None = None) -> None:
+        """Ask it to stop; SIGKILL after `timeout` seconds (None: as it was created with)."""
+        params: Params = {"container": container, "timeout": timeout}
+        self._post("/container/stop", params, timeout=(timeout or 600) + 60.0)
+
+    def kill_container(self, container: str, signal: str | int = "KILL") -> None:
+        """Send a signal to the container's first process."""
+        self._post("/container/kill", {"container": container, "signal": signal})
+
+    def remove_container(
+        self, container: str, *, force: bool = False, volumes: bool = False
+    ) -> None:
+        """Remove a stopped container, or a running one by `force`."""
+        params: Params = {"container": container, "force": force, "v": volumes}
+        self._post("/container/remove", params, timeout=120.0)
+
+    def rename_container(self, container: str, name: str) -> None:
+        """Give a container another name."""
+        self._post("/container/rename", {"oldName": container, "newName": name})
+
+    def wait(self, container: str, exec_id: str | None = None) -> int:
+        """Wait for the end of a container, or of a process in it; its exit code (128+n for a
+        death by signal n). Unbounded, as the process is."""
+        code = self._get("/exitcode", {"container": container, "exec": exec_id}, timeout=None)
+        if not isinstance(code, int):
+            raise HyperError(f"hyperd answered {code!r} instead of an exit code")
+        return code
+
+    def attach(self, container: str, *, stdin: bool = False, logs: bool = False) -> RawStream:
+        """The streams of a container; attached before its start, none of its output is lost.
+
+        With `logs`, what it wrote before comes first.
+        """
+        params: Params = {"container": container, "stdin": stdin, "logs": logs}
+        return self._http.request("POST", "/attach", params, upgrade=True).hijack()
+
+    def logs(
+        self,
+        container: str,
+        *,
+        follow: bool = False,
+        since: str | None = None,
+        tail: str | int | None = None,
+        timestamps: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> Iterator[bytes]:
+        """What a container wrote: stdcopy frames (see Demultiplexer), raw for a terminal."""
+        params: Params = {
+            "container": container,
+            "stdout": stdout,
+            "stderr": stderr,
+            "follow": follow,
+            "since": since,
+            "tail": tail,
+            "timestamps": timestamps,
+        }
+        timeout = None if follow else 60.0
+        return self._http.request("GET", "/container/logs", params, timeout=timeout).chunks()
+
+    def resize(self, container: str, rows: int, columns: int, exec_id: str | None = None) -> None:
+        """Set the size of a terminal."""
+        params: Params = {"container": container, "exec": exec_id, "h": rows, "w": columns}
+        self._post("/tty/resize", params)
+
+    def create_exec(
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+        detach: bool = False,
+        env: Sequence[str] = (),
+        user: str = "",
+        workdir: str = "",
+    ) -> str:
+        """Prepare another process in a running container; the exec's id. `env` has K=V."""
+        body: dict[str, object] = {
+            "command": list(command),
+            "tty": tty,
+            "stdin": stdin,
+            "detach": detach,
+        }
+        body |= {
+            key: value
+            for key, value in (("env", list(env)), ("user", user), ("workdir", workdir))
+            if value
+        }
+        return str(self._post("/exec/create", {"container": container}, body))
+
+    def start_exec(self, container: str, exec_id: str) -> RawStream:
+        """Start it and take its streams. Raises ProgramError when it can't be executed."""
+        params: Params = {"container": container, "exec": exec_id}
+        return self._http.request("POST", "/exec/start", params, upgrade=True).hijack()
+
+    def start_exec_detached(self, container: str, exec_id: str) -> None:
+        """Start it and leave it alone (created with `detach`)."""
+        self._post("/exec/start", {"container": container, "exec": exec_id})
+
+    # Images
+
+    def list_images(self, *, all: bool = False) -> list[ImageSummary]:
+        """The images that hyperd has."""
+        found: list[ImageSummary] = self._get("/images/json", {"all": all})
+        return found
+
+    def inspect_image(self, image: str) -> dict[str, Any]:
+        """Everything about an image. Raises NotFound."""
+        return self._object(self._get("/image/json", {"imageName": image}))
+
+    def pull(self, image: str, *, registry_auth: str | None = None) -> Iterator[Progress]:
+        """Pull an image; yields its progress. `registry_auth` is the X-Registry-Auth header."""
+        headers = {"X-Registry-Auth": registry_auth} if registry_auth else {}
+        response = self._http.request(
+            "POST", "/image/create", {"imageName": image}, headers=headers, timeout=IDLE_TIMEOUT
+        )
+        return _checked(response.lines())
+
+    def load(self, archive: IO[bytes]) -> Iterator[Progress]:
+        """Load images from an archive (docker save or OCI); yields its progress."""
+        response = self._http.request("POST", "/image/load", upload=archive, timeout=IDLE_TIMEOUT)
+        return _checked(response.lines())
+
+    def remove_image(self, image: str, *, force: bool = False) -> list[dict[str, str]]:
+        """Untag an image and delete what nothing uses; what was untagged and deleted."""
+        params: Params = {"imageId": image, "force": force}
+        answer = self._http.request("DELETE", "/image", params, timeout=120.0).json()
+        removed = answer.get("imagesList", []) if isinstance(answer, dict) else answer
+        return [dict(item) for item in removed or []]
+
+    # The whole thing
+
+    def run(
+        self,
+        image: str,
+        command: Sequence[str] = (),
+        *,
+        input: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str = "",
+        user: str = "",
+        memory_mib: int = 128,
+        cpus: int = 1,
+        pull: bool = True,
+    ) -> RunResult:
+        """Run a program in a VM of its own and return its exit code and output.
+
+        `input` is its stdin. The image is pulled when it is missing, unless `pull`
+        is false. The container is removed.
+        """
+        spec = _spec.pod(
+            image,
+            command,
+            stdin=input is not None,
+            env=env or {},
+            workdir=workdir,
+            user=user,
+            memory_mib=memory_mib,
+            cpus=cpus,
+        )
+        try:
+            created = self.create_pod(spec)
+        except NotFound:
+            if not pull:
+                raise
+            for _ in self.pull(image):
+                pass
+            created = self.create_pod(spec)
+        container = created["Containers"][0]
+        try:
+            return self._run_created(created["ID"], container, input)
+        finally:
+            self.remove_container(container, force=True, volumes=True)
+
+    def _run_created(self, pod: str, container: str, input: bytes | None) -> RunResult:
+        from .exchange import exchange
+
+        with self.attach(container, stdin=input is not None) as stream:
+            self.start_pod(pod)
+            stdout, stderr = exchange(stream, input)
+        return RunResult(self.wait(container), stdout, stderr)
+
+
+def _checked(lines: Iterator[Any]) -> Iterator[Progress]:
+    """Raises the error that a line of progress carries."""
+    for line in lines:
+        if isinstance(line, dict) and "error" in line:
+            detail = line.get("errorDetail")
+            if not isinstance(detail, dict):
+                detail = {}
+            raise from_wire({"message": line["error"], **detail})
+        yield line

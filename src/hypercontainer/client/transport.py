@@ -1,0 +1,278 @@
+"""HTTP/1.1 to hyperd over a unix or TCP socket: one connection for each request.
+
+Import time matters here: `hyper list` is mostly that. So there is no `typing`,
+no `dataclasses`, no `urllib.request`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from urllib.parse import urlencode, urlsplit
+
+from ..errors import BadRequest, HyperError, Timeout, from_wire
+from .streams import RawStream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import IO, Any
+
+    Params = Mapping[str, str | int | bool | None]
+
+DEFAULT_HOST = "unix:///var/run/hyper.sock"
+API_VERSION = "1.0"
+CONNECT_TIMEOUT = 10.0
+_MAX_ERROR_BODY = 1 << 20
+
+
+class DaemonUnavailable(HyperError):
+    """No hyperd answers at the address. `missing` is false when it is there but not for us."""
+
+    code = "no_daemon"
+    status = 503
+
+    def __init__(self, message: str, *, missing: bool = True) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class Address:
+    """Where hyperd listens: `unix:///path` or `tcp://host:port`. Raises BadRequest."""
+
+    __slots__ = ("host", "path", "port", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.path = self.host = ""
+        self.port = 0
+        parts = urlsplit(text)
+        if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
+            self.path = parts.path
+            return
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if parts.scheme != "tcp" or not parts.hostname or not port or parts.path not in ("", "/"):
+            raise BadRequest(
+                f"bad address of hyperd {text!r}: expected unix:///path or tcp://host:port"
+            )
+        self.host, self.port = parts.hostname, port
+
+    @classmethod
+    def of(cls, host: str | None) -> Address:
+        """The address given, else that of HYPER_HOST, else the default socket."""
+        return cls(host or os.environ.get("HYPER_HOST") or DEFAULT_HOST)
+
+    def connect(self) -> socket.socket:
+        """A connected socket. Raises DaemonUnavailable."""
+        sock = None
+        try:
+            if not self.path:
+                sock = socket.create_connection((self.host, self.port), CONNECT_TIMEOUT)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                return sock
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(CONNECT_TIMEOUT)
+            sock.connect(self.path)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            raise self._unavailable(error) from error
+        return sock
+
+    def _unavailable(self, error: OSError) -> DaemonUnavailable:
+        if isinstance(error, PermissionError):
+            return DaemonUnavailable(
+                f"cannot connect to hyperd at {self.text}: permission denied: run as root",
+                missing=False,
+            )
+        why = str(error.strerror or error).lower()
+        missing = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
+        remedy = "start `hyperd`" if self.path else "is hyperd running there with --host?"
+        return DaemonUnavailable(
+            f"cannot connect to hyperd at {self.text}: {why}: {remedy}", missing=missing
+        )
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, address: Address) -> None:
+        super().__init__("hyperd" if address.path else f"{address.host}:{address.port}")
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = self._address.connect()
+
+
+class Response:
+    """A successful answer whose body is still to be read."""
+
+    def __init__(self, connection: _Connection, raw: http.client.HTTPResponse, what: str) -> None:
+        self._connection = connection
+        self._raw = raw
+        self._what = what
+
+    def json(self) -> Any:
+        """The whole body as JSON; None when it is empty."""
+        try:
+            body = self.read()
+            return json.loads(body) if body.strip() else None
+        except ValueError as error:
+            raise HyperError(f"hyperd did not answer {self._what} with JSON") from error
+
+    def read(self) -> bytes:
+        """The whole body."""
+        with _told(self._what):
+            try:
+                return self._raw.read()
+            finally:
+                self.close()
+
+    def lines(self) -> Iterator[Any]:
+        """The JSON objects of a body that has one a line."""
+        try:
+            while True:
+                with _told(self._what):
+                    line = self._raw.readline()
+                if not line:
+                    return
+                if line.strip():
+                    yield json.loads(line)
+        except ValueError as error:
+            raise HyperError(f"hyperd sent a bad progress line for {self._what}") from error
+        finally:
+            self.close()
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body piece by piece, as it comes."""
+        try:
+            while True:
+                with _told(self._what):
+                    data = self._raw.read1(65536)
+                if not data:
+                    return
+                yield data
+        finally:
+            self.close()
+
+    def hijack(self) -> RawStream:
+        """The connection itself, after `101 UPGRADED`."""
+        sock = self._connection.sock
+        assert sock is not None
+        sock.setblocking(False)
+        early = self._raw.fp.read1(-1)  # what came in one packet with the header
+        sock.settimeout(None)
+        stream = RawStream(sock.dup(), early or b"")
+        self.close()
+        return stream
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._raw.close()
+        self._connection.close()
+
+
+class _told:
+    """Turns the troubles of a connection into errors that say which request they struck."""
+
+    def __init__(self, what: str, timeout: float | None = None) -> None:
+        self._what = what
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TimeoutError):
+            bound = f" in {self._timeout:.0f} s" if self._timeout else ""
+            raise Timeout(f"hyperd did not answer {self._what}{bound}") from error
+        if isinstance(error, (http.client.HTTPException, ConnectionError)):
+            raise HyperError(
+                f"hyperd closed the connection during {self._what}: see its log"
+            ) from error
+
+
+class Transport:
+    """Sends requests to one address."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        *,
+        body: object = None,
+        upload: IO[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = 60.0,
+        upgrade: bool = False,
+    ) -> Response:
+        """Send a request and wait at most `timeout` seconds (None: unbounded) for its answer.
+
+        `body` goes as JSON, `upload` as chunks of a file. Raises the HyperError that
+        hyperd answered with, DaemonUnavailable, or Timeout.
+        """
+        what = f"{method} {path}"
+        sent = dict(headers or {})
+        data: bytes | IO[bytes] | None = upload
+        if body is not None:
+            data = json.dumps(body).encode()
+            sent["Content-Type"] = "application/json"
+        if upgrade:
+            sent |= {"Connection": "Upgrade", "Upgrade": "tcp"}
+        elif upload is not None:
+            sent["Content-Type"] = "application/x-tar"
+        connection = _Connection(self.address)
+        try:
+            connection.connect()
+            connection.sock.settimeout(timeout)
+            with _told(what, timeout):
+                try:
+                    connection.request(
+                        method,
+                        _target(path, params),
+                        data,
+                        sent,
+                        encode_chunked=upload is not None,
+                    )
+                except BrokenPipeError:
+                    pass  # hyperd has answered before the body's end: the answer says why
+                raw = connection.getresponse()
+                if raw.status >= 400:
+                    raise _error_of(raw)
+            if upgrade and raw.status != 101:
+                raise HyperError(f"hyperd answered {what} with {raw.status} instead of a stream")
+        except BaseException:
+            connection.close()
+            raise
+        return Response(connection, raw, what)
+
+
+def _target(path: str, params: Params | None) -> str:
+    query = urlencode(
+        {
+            key: ("1" if value else "0") if isinstance(value, bool) else value
+            for key, value in (params or {}).items()
+            if value is not None
+        }
+    )
+    return f"/v{API_VERSION}{path}" + (f"?{query}" if query else "")
+
+
+def _error_of(raw: http.client.HTTPResponse) -> HyperError:
+    body = raw.read(_MAX_ERROR_BODY)
+    try:
+        wire = json.loads(body)
+    except ValueError:
+        wire = None
+    if isinstance(wire, dict):
+        return from_wire(wire)
+    text = body.decode(errors="replace").strip() or raw.reason
+    return HyperError(f"hyperd answered {raw.status}: {text.splitlines()[0] if text else ''}")
