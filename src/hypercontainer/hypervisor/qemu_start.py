@@ -34,6 +34,9 @@ _KERNEL_ARGUMENTS = (
     " scsi_mod.scan=manual"
     " random.trust_cpu=on"
 )
+# With one emulated CPU, calibrating its own timer takes 0.1 s of a 0.5 s boot (the HPET serves
+# instead), and patching the kernel from SMP to UP form another 0.05 s.
+_UNIPROCESSOR_TCG_ARGUMENTS = " nolapic_timer noreplace-smp"
 
 
 def binary() -> str:
@@ -46,15 +49,15 @@ def binary() -> str:
 
 def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     """QEMU's command line for `machine`; `fds` are QEMU's ends of the channels by name."""
-    cpu = "host" if machine.accel == "kvm" else "max"
+    cpu, hpet = ("host", "off") if machine.accel == "kvm" else ("max", "on")
     argv = [
         binary(),
         *("-name", f"{machine.name},process=hyper-vm"),
-        *("-M", f"pc,accel={machine.accel},usb=off,vmport=off,smm=off,hpet=off"),
+        *("-M", f"pc,accel={machine.accel},usb=off,vmport=off,smm=off,hpet={hpet}"),
         *("-cpu", cpu, "-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-kernel", machine.kernel, "-initrd", machine.initrd),
-        *("-append", f"{_KERNEL_ARGUMENTS} {machine.append}".strip()),
+        *("-append", _arguments(machine)),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}"),
         *("-mon", "chardev=monitor,mode=control"),
         *("-chardev", f"socket,id=console,fd={fds['console']}", "-serial", "chardev:console"),
@@ -80,6 +83,13 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     if machine.network == "user":
         argv += ["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="]
     return argv
+
+
+def _arguments(machine: Machine) -> str:
+    """The kernel's command line."""
+    emulated = machine.accel == "tcg" and machine.cpus == 1
+    own = _KERNEL_ARGUMENTS + (_UNIPROCESSOR_TCG_ARGUMENTS if emulated else "")
+    return f"{own} {machine.append}".strip()
 
 
 def start(machine: Machine) -> Vmm:
