@@ -71,7 +71,7 @@ def initrd(init: Path, modules: list[Path]) -> bytes:
 
 
 def main() -> int:
-    """Write an initrd."""
+    """Write an initrd, unless it is there already."""
     parser = argparse.ArgumentParser(description="build the initrd of the guest")
     parser.add_argument("--init", type=Path, required=True, help="the hyperstart binary")
     parser.add_argument("--modules", type=Path, help="directory of modules, named in order")
@@ -81,6 +81,8 @@ def main() -> int:
     data = initrd(arguments.init, modules)
     output: Path = arguments.output
     output.parent.mkdir(parents=True, exist_ok=True)
+    if output.exists() and output.read_bytes() == data:
+        return 0
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     temporary.write_bytes(data)
     temporary.replace(output)

@@ -1,0 +1,86 @@
+# HyperContainer. The two commands: `make demo` and `make test`.
+# What is built for the guest goes to $(CACHE), outside the checkout; the rest to .venv and build/.
+
+CACHE := $(or $(HYPER_CACHE),/var/cache/hyper)
+HYPERSTART := hyperstart/build/hyperstart
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+
+.PHONY: help setup demo test test-unit lint format hyperkernel distribution-kernel kernel \
+	initrd hyperstart fuzz bench clean
+
+help:
+	@echo 'make demo         set up, then run a container image in a VM of its own (as root)'
+	@echo 'make test         set up, then run all tests, with real VMs (as root)'
+	@echo
+	@echo 'make setup        install what is missing: Debian packages, .venv'
+	@echo 'make hyperkernel  build the small guest kernel (about 5 minutes, once)'
+	@echo 'make hyperstart   build the guest'"'"'s init'
+	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
+	@echo 'make test-unit    the tests that start no VM'
+	@echo 'make lint         ruff, mypy, layers'
+	@echo 'make format       let ruff format the code'
+	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
+	@echo 'make bench        measure, print a table, write bench/out/*.json'
+	@echo 'make clean        remove what was built in the checkout'
+
+setup:
+	@tools/setup dev
+
+demo:
+	@tools/setup run
+	@$(MAKE) --no-print-directory kernel
+	@tools/demo
+
+# Everything a VM starts from.
+kernel: initrd
+	@if [ -e $(CACHE)/hyperkernel/vmlinux ]; then \
+		echo "guest kernel: hyperkernel"; \
+	else \
+		$(MAKE) --no-print-directory distribution-kernel; \
+		echo "guest kernel: Debian's; \`make hyperkernel\` builds one that starts faster"; \
+	fi
+
+hyperkernel:
+	@tools/setup kernel
+	@hyperkernel/build.py
+	@$(MAKE) --no-print-directory initrd
+
+distribution-kernel: hyperstart
+	@hyperkernel/distribution.py
+	@hyperkernel/initrd.py --init $(HYPERSTART) --modules $(CACHE)/distribution/modules \
+		$(CACHE)/distribution/initrd.img
+
+initrd: hyperstart
+	@hyperkernel/initrd.py --init $(HYPERSTART) $(CACHE)/hyper-initrd.img
+
+hyperstart:
+	@tools/setup run
+	@$(MAKE) --no-print-directory -C hyperstart
+
+test: setup kernel
+	$(PYTEST) $(ARGS)
+
+test-unit: setup
+	$(PYTEST) tests/unit $(ARGS)
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+fuzz:
+	@tools/setup fuzz
+	@$(MAKE) --no-print-directory -C hyperstart fuzz
+
+bench: setup kernel
+	$(PYTHON) -m bench $(ARGS)
+
+clean:
+	$(MAKE) -C hyperstart clean
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
