@@ -93,6 +93,7 @@ def _probe(image: GuestImage) -> str:
         share="",
         network="none",
         user_id=1879048192 + os.getpid(),
+        jail="",
     )
     vmm = start(machine)
     deadline = time.monotonic() + _PROBE_BOUND

@@ -14,7 +14,8 @@ class Machine(NamedTuple):
     `memory_mib` is in MiB, `accel` is `kvm` or `tcg`, `share` the directory
     exported over 9p ("" for none), `network` is `none` or `user`, `user_id`
     the uid and gid that the VMM runs as (ignored with a share, whose server
-    needs to own files as the guest says).
+    needs to own files as the guest says), `jail` an empty directory for the
+    VMM's root file system ("" for none).
     """
 
     name: str
@@ -27,6 +28,7 @@ class Machine(NamedTuple):
     share: str
     network: str
     user_id: int
+    jail: str
 
 
 class Vmm(NamedTuple):

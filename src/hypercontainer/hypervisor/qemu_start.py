@@ -12,6 +12,7 @@ import sys
 
 from ..errors import VMError
 from ..system import processes, syscalls
+from . import jail
 from .machine import Machine, Vmm
 
 BINARY = "qemu-system-x86_64"
@@ -136,6 +137,8 @@ def _become_qemu(
         for fd in fds:
             os.set_inheritable(fd, True)
         if os.geteuid() == 0:
+            if machine.jail:
+                _enter_jail(argv, machine)
             _drop_privileges(machine)
         syscalls.die_with_parent(signal.SIGKILL)
         syscalls.no_new_privileges()
@@ -147,6 +150,14 @@ def _become_qemu(
     finally:
         sys.stdout = sys.stderr = None
         os._exit(1)
+
+
+def _enter_jail(argv: list[str], machine: Machine) -> None:
+    """Where mount namespaces are forbidden (an unprivileged container), go on without."""
+    try:
+        jail.enter(machine.jail, [argv[0], machine.kernel, machine.initrd], machine.share)
+    except PermissionError as error:
+        os.write(2, f"QEMU runs without a root of its own: {error}\n".encode())
 
 
 def _drop_privileges(machine: Machine) -> None:

@@ -72,14 +72,21 @@ def _machine(sandbox_id: str, state_dir: str, config: VMConfig) -> tuple[Machine
         accel=accel,
         cpus=config.cpus,
         memory_mib=config.memory_mib,
-        kernel=image.kernel,
-        initrd=image.initrd,
+        kernel=os.path.realpath(image.kernel),
+        initrd=os.path.realpath(image.initrd),
         append=config.append,
         share=os.path.join(state_dir, "share") if config.share else "",
         network=config.network,
         user_id=_FIRST_UID + os.getpid(),
+        jail=_directory(state_dir, "root"),
     )
     return machine, why
+
+
+def _directory(parent: str, name: str) -> str:
+    path = os.path.join(parent, name)
+    os.makedirs(path, exist_ok=True)
+    return path
 
 
 async def _run(

@@ -8,7 +8,7 @@ import shutil
 
 from ..errors import BadRequest
 from ..system import syscalls
-from ..system.syscalls import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SLAVE
+from ..system.syscalls import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE
 
 _SIZE = "size=1m,mode=755"
 
@@ -24,6 +24,8 @@ class Share:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("", "/", "", MS_REC | MS_SLAVE)
         syscalls.mount("hyper", root, "tmpfs", 0, _SIZE)
+        # QEMU's namespace, a copy of ours, gets what is bound here later.
+        syscalls.mount("", root, "", MS_SHARED)
 
     def bind(self, cid: str, source: str, *, read_only: bool) -> str:
         """Make `source` appear in the share; returns its path there.

@@ -40,6 +40,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _LAST_CAP = 63
 _SYS_PIDFD_SEND_SIGNAL = 424
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 
 def _check(result: int, what: str) -> int:
@@ -70,6 +71,12 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> 
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2). Raises OSError."""
     _check(_libc.umount2(target.encode(), flags), f"unmount {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2). Raises OSError."""
+    number = _SYS_PIVOT_ROOT[os.uname().machine]
+    _check(_libc.syscall(number, new_root.encode(), put_old.encode()), "pivot_root")
 
 
 def die_with_parent(signum: int) -> None:
