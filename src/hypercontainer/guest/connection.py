@@ -17,25 +17,28 @@ class ControlConnection(asyncio.Protocol):
     """Speaks for the host on `sh.hyper.channel.0`.
 
     Answers may come in any order; each is matched by its `seq`. When the
-    channel breaks, every waiter gets a VMError.
+    channel breaks, every waiter gets a VMError; `on_broken` is told when it
+    was the guest that broke the protocol.
     """
 
-    def __init__(self, on_event: EventHandler) -> None:
+    def __init__(self, on_event: EventHandler, on_broken: Callable[[str], None]) -> None:
         self._decoder = protocol.MessageDecoder()
         self._on_event = on_event
+        self._on_broken = on_broken
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._seq = 0
         self._transport: asyncio.Transport | None = None
         self._broken: VMError | None = None
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[dict[str, Any]] = loop.create_future()
-        self.lost: asyncio.Future[str] = loop.create_future()
 
     @classmethod
-    async def open(cls, sock: socket.socket, on_event: EventHandler) -> "ControlConnection":
+    async def open(
+        cls, sock: socket.socket, on_event: EventHandler, on_broken: Callable[[str], None]
+    ) -> "ControlConnection":
         """Take over our end of the control channel."""
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: cls(on_event), sock=sock)
+        _, connection = await loop.create_connection(lambda: cls(on_event, on_broken), sock=sock)
         return connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -49,7 +52,9 @@ class ControlConnection(asyncio.Protocol):
             for code, payload in self._decoder.feed(data):
                 self._receive(code, payload)
         except ProtocolError as error:
-            self.fail(f"the guest broke the protocol: {error}")
+            reason = f"the guest broke the protocol: {error}"
+            self.fail(reason)
+            self._on_broken(reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of asyncio.Protocol."""
@@ -65,8 +70,6 @@ class ControlConnection(asyncio.Protocol):
                 future.set_exception(self._broken)
                 future.exception()
         self._pending.clear()
-        if not self.lost.done():
-            self.lost.set_result(reason)
         if self._transport is not None:
             self._transport.abort()
 

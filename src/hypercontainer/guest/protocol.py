@@ -5,6 +5,7 @@ Both decoders take what the guest sent, so they bound every length and raise
 """
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
@@ -20,6 +21,7 @@ _MAX_WINDOW = 1 << 30
 _HEADER = struct.Struct(">II")
 _FRAME = struct.Struct(">QI")
 _WINDOW_BIT = 1 << 63
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 class ProtocolError(Exception):
@@ -55,10 +57,13 @@ class Code(IntEnum):
 
 
 def encode_message(code: int, payload: dict[str, Any]) -> bytes:
-    """A control message. Raises ProtocolError when it is over 4 MiB."""
-    body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode(
-        errors="surrogateescape"
-    )
+    """A control message. Raises ProtocolError when it is over 4 MiB.
+
+    Bytes that are no UTF-8, which Python keeps as U+DC80 to U+DCFF, are sent as
+    escapes of these, and are bytes again in the guest.
+    """
+    text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
+    body = _LONE_SURROGATE.sub("\ufffd", text).encode(errors="backslashreplace")
     if len(body) + _HEADER.size > MAX_MESSAGE:
         raise ProtocolError(f"a message of {len(body)} bytes is over {MAX_MESSAGE}")
     return _HEADER.pack(code, len(body) + _HEADER.size) + body

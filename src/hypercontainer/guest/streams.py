@@ -59,7 +59,13 @@ class InputStream:
         self.closed = False
 
     def granted(self, count: int) -> None:
-        """The guest lets us send `count` bytes more."""
+        """The guest lets us send `count` bytes more.
+
+        Raises ProtocolError when that is more than it took, which would make us
+        queue without bound for a guest that does not read.
+        """
+        if self._window + count > protocol.INITIAL_WINDOW:
+            raise ProtocolError(f"stream {self.number} was granted more than a window")
         self._window += count
         self._changed.set()
 
