@@ -37,7 +37,7 @@ def container_message(
     """
     linux = _object(config, "linux")
     if linux.get("seccomp"):
-        raise NotSupported("linux.seccomp: not supported yet")
+        process = {**process, **seccomp_keys(_object(linux, "seccomp", "linux."))}
     return {
         "id": cid,
         "rootfs": rootfs,
@@ -95,6 +95,14 @@ def process_message(
             for name in _CAPABILITY_SETS
         }
     return message
+
+
+def seccomp_keys(seccomp: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a process that carry the container's seccomp filter."""
+    from .seccomp import compile_filter
+
+    program, flags = compile_filter(seccomp)
+    return {"seccomp": program, "seccomp_flags": flags}
 
 
 def _object(parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Attachment(asyncio.Protocol):
     """
 
     def __init__(self, process: Process, *, stdin: bool, close_stdin: bool) -> None:
-        self.blocked = False
+        self._blocked = False
         self._process = process
         self._target = process.stdin if stdin else None
         self._close_stdin = close_stdin
@@ -38,7 +38,7 @@ class Attachment(asyncio.Protocol):
         """Give the connection to the process. Raises BadRequest or Conflict."""
         if stdin and process.stdin is None:
             raise BadRequest("stdin is not open: the process was created without it")
-        if process.exiting and all(o.done.is_set() for o in process.outputs):
+        if process.exiting and not any(o.waiting for o in process.outputs):
             raise Conflict("the process has ended already")
         loop = asyncio.get_running_loop()
         _, attachment = await loop.create_connection(
@@ -95,11 +95,11 @@ class Attachment(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Part of asyncio.Protocol."""
-        self.blocked = True
+        self._blocked = True
 
     def resume_writing(self) -> None:
         """Part of asyncio.Protocol."""
-        self.blocked = False
+        self._blocked = False
         for output in self._process.outputs:
             output.unblocked()
 
@@ -110,6 +110,10 @@ class Attachment(asyncio.Protocol):
         self.closed.set()
         for output in self._process.outputs:
             output.detach(self)
+
+    def blocked(self, which: int) -> bool:
+        """Part of Sink: stdout and stderr share the connection."""
+        return self._blocked
 
     def write(self, which: int, data: bytes) -> None:
         """Part of Sink."""

@@ -52,8 +52,6 @@ class Process:
 
         A reader that takes nothing for 2 s no longer holds the status up.
         """
-        if self.exiting:
-            return
         self.exiting = True
         while not all(output.done.is_set() for output in self.outputs):
             seen = sum(output.received for output in self.outputs)
@@ -88,6 +86,7 @@ class Container:
         self.exit: dict[str, Any] = {}
         self.processes: dict[str, Process] = {}
         self.disks: list[str] = []
+        self.seccomp: dict[str, Any] = {}
         self.log: LogSink | None = None
 
     def process(self, pid: str) -> Process:

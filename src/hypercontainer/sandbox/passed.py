@@ -1,7 +1,8 @@
 """Streams of a process on file descriptors that a caller passed along.
 
-The descriptors are opened anew through /proc, so that making them
-non-blocking changes nothing for their other holders.
+Pipes and terminals are opened anew through /proc, so that making them
+non-blocking changes nothing for their other holders. A file is not: its
+position and its append mode are the caller's, and it never blocks.
 """
 
 import asyncio
@@ -18,7 +19,9 @@ _CHUNK = 65536
 
 
 def _reopen(fd: int, flags: int) -> int:
-    """The same file, opened anew and non-blocking; a socket, which can't be, is duplicated."""
+    """A descriptor of our own, non-blocking; a socket, which can't be opened anew, is duplicated."""
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return os.dup(fd)
     try:
         return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -31,16 +34,20 @@ class DescriptorSink:
     """Output of a process to one descriptor for stdout and one for stderr."""
 
     def __init__(self, process: Process, fds: dict[int, int]) -> None:
-        self.blocked = False
         self._process = process
         self._fds = {which: _reopen(fd, os.O_WRONLY) for which, fd in fds.items()}
         self._pending: dict[int, bytearray] = {which: bytearray() for which in fds}
+        self._blocked: set[int] = set()
         self._ending: set[int] = set()
 
     def begin(self) -> None:
         """Start to take output."""
         for output in self._process.outputs:
             output.attach(self)
+
+    def blocked(self, which: int) -> bool:
+        """Part of Sink."""
+        return which in self._blocked
 
     def write(self, which: int, data: bytes) -> None:
         """Part of Sink."""
@@ -55,14 +62,14 @@ class DescriptorSink:
             try:
                 del pending[: os.write(fd, pending[:_CHUNK])]
             except BlockingIOError:
-                self.blocked = True
+                self._blocked.add(which)
                 loop.add_writer(fd, self._flush, which)
                 return
             except OSError:
                 pending.clear()
-        if self.blocked:
+        if which in self._blocked:
             loop.remove_writer(fd)
-            self.blocked = False
+            self._blocked.discard(which)
             for output in self._process.outputs:
                 output.unblocked()
         if which in self._ending:

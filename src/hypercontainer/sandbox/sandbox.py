@@ -85,6 +85,9 @@ class Sandbox:
         self.spawn(self._finish(container, process, exit_status(payload)))
 
     async def _finish(self, container: Container, process: Process, status: dict[str, Any]) -> None:
+        if process.exiting:
+            await asyncio.shield(process.finished)
+            return
         await process.finish(status)
         if process.pid == INIT and container.status != "stopped":
             container.status = "stopped"
@@ -169,6 +172,9 @@ class Sandbox:
             ),
         )
         message["files"] = files
+        container.seccomp = {
+            k: v for k, v in message["process"].items() if k in ("seccomp", "seccomp_flags")
+        }
         if log is not None:
             container.log = LogSink(
                 log["path"],
@@ -245,6 +251,7 @@ class Sandbox:
             message = spec.process_message(
                 pid, oci, stdio=process.stdio, stderr=process.stderr, stdin=stdin
             )
+            message.update(container.seccomp)
             answer = await self.vm.request(Code.EXECCMD, {"container": cid, "process": message})
         except BaseException:
             container.processes.pop(pid, None)

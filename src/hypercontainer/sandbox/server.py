@@ -113,22 +113,32 @@ class Server:
         request: Request | None = None
         try:
             request = await asyncio.wait_for(_read_request(sock), _REQUEST_BOUND)
-            handler = self._handlers.get(request.text("op"))
-            if handler is None:
-                raise BadRequest(f"unknown request {request.body.get('op')!r}")
-            result = await handler(request)
-            if result is not None:
-                await request.answer(result)
+            await self._serve(request)
         except HyperError as error:
             await _refuse(sock, error)
-        except (OSError, TimeoutError, EOFError):
+        except (OSError, EOFError):
             pass
-        except (KeyError, TypeError, ValueError) as error:
-            await _refuse(sock, BadRequest(f"malformed request: {error!r}"))
         finally:
             for fd in request.fds if request else []:
                 os.close(fd)
             sock.close()
+
+    async def _serve(self, request: Request) -> None:
+        """Raises HyperError for whatever goes wrong, and ConnectionError when the peer is gone."""
+        op = request.text("op")
+        handler = self._handlers.get(op)
+        if handler is None:
+            raise BadRequest(f"unknown request {op!r}")
+        try:
+            result = await handler(request)
+            if result is not None:
+                await request.answer(result)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            raise HyperError(f"{op} failed: {error or 'time-out'}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadRequest(f"malformed request: {error!r}") from error
 
     async def _info(self, request: Request) -> dict[str, Any]:
         return self._sandbox.to_json()

@@ -5,6 +5,7 @@ them is blocked, so the memory of a stream is bounded by its window.
 """
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -19,10 +20,11 @@ _MAX_LINE = 16384
 
 
 class Sink(Protocol):
-    """Takes output. `blocked` says that it wants no more for now; it then calls
-    `Output.unblocked` of each output that it is attached to."""
+    """Takes output of the outputs that it is attached to."""
 
-    blocked: bool
+    def blocked(self, which: int) -> bool:
+        """Whether it wants no more of stdout or stderr for now; once it does again, it calls
+        `Output.unblocked`."""
 
     def write(self, which: int, data: bytes) -> None:
         """Take a chunk of stdout (1) or stderr (2)."""
@@ -47,6 +49,11 @@ class Output:
         self._sinks: list[Sink] = []
         self.done = asyncio.Event()
         stream.on_data = self._receive
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it holds for a sink, having had none yet."""
+        return self._hold
 
     def attach(self, sink: Sink) -> None:
         """Add a sink; it gets what was held, and what comes from now on."""
@@ -82,7 +89,7 @@ class Output:
 
     def unblocked(self) -> None:
         """Let the guest send more, unless a sink is blocked or the output waits for one."""
-        if self._held or any(sink.blocked for sink in self._sinks):
+        if self._held or any(sink.blocked(self.which) for sink in self._sinks):
             return
         count, self._ungranted = self._ungranted, 0
         if count:
@@ -96,8 +103,6 @@ class LogSink:
     full loses log lines, never the container.
     """
 
-    blocked = False
-
     def __init__(self, path: str, *, max_size: int = 0, max_file: int = 1) -> None:
         self._path = path
         self._max_size = max_size
@@ -108,6 +113,10 @@ class LogSink:
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._fd).st_size
+
+    def blocked(self, which: int) -> bool:
+        """Part of Sink: a file takes all."""
+        return False
 
     def write(self, which: int, data: bytes) -> None:
         """Log the lines that `data` completes; a long line is cut at 16 KiB as in Docker."""
@@ -138,20 +147,23 @@ class LogSink:
         try:
             if self._max_size and self._size and self._size + len(data) > self._max_size:
                 self._rotate()
-            os.write(self._fd, data)
+            if os.write(self._fd, data) < len(data):
+                os.ftruncate(self._fd, self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._size += len(data)
         except OSError as error:
             sys.stderr.write(f"log {self._path}: {error.strerror}\n")
 
     def _rotate(self) -> None:
-        os.close(self._fd)
         for number in range(self._max_file - 1, 0, -1):
             older = self._path if number == 1 else f"{self._path}.{number - 1}"
             if os.path.exists(older):
                 os.replace(older, f"{self._path}.{number}")
         if self._max_file == 1:
             os.truncate(self._path, 0)
+        full = self._fd
         self._open()
+        os.close(full)
 
     def close(self) -> None:
         """Let the file go."""

@@ -46,9 +46,7 @@ class VirtualMachine:
         loop.add_reader(self._pidfd, self._reap)
         loop.add_reader(self.vmm.errors, self._read_errors)
         self.console = await ConsoleLog.open(self.vmm.console, console_path)
-        self.control = await ControlConnection.open(
-            self.vmm.control, self._on_event, self.kill_for
-        )
+        self.control = await ControlConnection.open(self.vmm.control, self._on_event, self.kill_for)
         self.streams = await StreamChannel.open(self.vmm.streams, self.kill_for)
 
     def _read_errors(self) -> None:
