@@ -19,7 +19,7 @@ _CHUNK = 65536
 
 
 def _reopen(fd: int, flags: int) -> int:
-    """A descriptor of our own, non-blocking; a socket, which can't be opened anew, is duplicated."""
+    """A non-blocking descriptor of our own; a socket, which can't be opened anew, is copied."""
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return os.dup(fd)
     try:

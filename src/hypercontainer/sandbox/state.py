@@ -15,7 +15,7 @@ SandboxState = dict[str, Any]
 
 
 def read_state(state_dir: str | os.PathLike[str]) -> SandboxState | None:
-    """The last state that the sandbox of `state_dir` wrote, or None.
+    """The last state that the sandbox of `state_dir` wrote; None without one that can be read.
 
     `alive` says whether its process runs. When it does not although the state
     says otherwise, the sandbox was killed: its VM died with it, and the status
@@ -24,7 +24,9 @@ def read_state(state_dir: str | os.PathLike[str]) -> SandboxState | None:
     try:
         with open(os.path.join(state_dir, STATE), "rb") as file:
             state: SandboxState = json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    if not isinstance(state, dict):
         return None
     state["alive"] = processes.alive(state["pid"], state["started"])
     if not state["alive"] and state["status"] != "stopped":

@@ -121,12 +121,9 @@ class LogSink:
     def write(self, which: int, data: bytes) -> None:
         """Log the lines that `data` completes; a long line is cut at 16 KiB as in Docker."""
         *lines, rest = (self._partial[which] + data).split(b"\n")
-        entries = [line + b"\n" for line in lines]
-        while len(rest) >= _MAX_LINE:
-            entries.append(rest[:_MAX_LINE])
-            rest = rest[_MAX_LINE:]
-        self._partial[which] = rest
-        self._append(which, entries)
+        entries = [piece for line in lines for piece in _pieces(line + b"\n")]
+        *whole, self._partial[which] = _pieces(rest)
+        self._append(which, entries + whole)
 
     def end(self, which: int) -> None:
         """Log an unfinished last line."""
@@ -168,6 +165,18 @@ class LogSink:
     def close(self) -> None:
         """Let the file go."""
         os.close(self._fd)
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    """A line in pieces of at most 16 KiB, none of which ends within a UTF-8 character."""
+    pieces = []
+    while len(line) > _MAX_LINE:
+        end = _MAX_LINE
+        while end > _MAX_LINE - 3 and line[end] & 0xC0 == 0x80:
+            end -= 1
+        pieces.append(line[:end])
+        line = line[end:]
+    return [*pieces, line]
 
 
 def _now() -> str:
