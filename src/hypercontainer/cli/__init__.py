@@ -1,0 +1,1 @@
+"""The command line `hyper`: a thin client of hyperd that starts quickly."""

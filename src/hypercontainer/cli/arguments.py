@@ -1,0 +1,164 @@
+"""Options as Docker reads them: values, and a parser whose errors are one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+
+from ..errors import BadRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import NoReturn
+
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_UNITS = {"b": 0, "k": 10, "": 20, "m": 20, "g": 30, "t": 40}
+
+
+class UsageError(BadRequest):
+    """The command line is wrong."""
+
+    code = "usage"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that knows no abbreviations, and raises UsageError instead of exiting."""
+
+    def __init__(self, prog: str, description: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=_Formatter,
+        )
+        self.add_argument("--help", action="help", help="show this text and exit")
+
+    def error(self, message: str) -> NoReturn:
+        """Part of ArgumentParser."""
+        message = message.replace("unrecognized arguments:", "unknown option or argument:")
+        raise UsageError(f"{message}: see '{self.prog} --help'")
+
+    def command(self, first: str, what: str = "the command and its arguments") -> None:
+        """A positional FIRST and whatever follows it: options after it are not ours."""
+        self.add_argument(
+            "operands",
+            nargs=argparse.PARSER,
+            metavar=first,
+            help=f"then {what}" if what else None,
+        )
+
+
+class _Formatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=_help_width())
+
+
+def _help_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) >= 40 else 96
+
+
+def split_command(operands: list[str]) -> tuple[str, list[str]]:
+    """The first operand and the command after it; a leading `--` is dropped."""
+    if operands[0] == "--" and len(operands) > 1:
+        operands = operands[1:]
+    return operands[0], operands[1:]
+
+
+def memory_mib(text: str) -> int:
+    """MiB of `512m`, `1g`, `1.5g`, `262144k`, `134217728b`; a plain number is in MiB.
+
+    What is no multiple of 1 MiB is rounded up. Raises argparse.ArgumentTypeError.
+    """
+    match = _MEMORY.fullmatch(text.strip())
+    size = float(match[1]) * (1 << _UNITS[match[2].lower()]) if match else 0.0
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 512m, 1g or 128 (MiB)")
+    return int(-(-size // (1 << 20)))
+
+
+def cpu_count(text: str) -> int:
+    """A number of virtual CPUs. Raises argparse.ArgumentTypeError."""
+    number = text.removesuffix(".0")
+    if not (number.isascii() and number.isdigit() and int(number) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of virtual CPUs")
+    return int(number)
+
+
+def seconds(text: str) -> int:
+    """A whole number of seconds, 0 or more. Raises argparse.ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return int(text)
+
+
+def environment(items: Iterable[str], files: Iterable[str]) -> dict[str, str]:
+    """The variables of env files, then of `--env`, where the later wins.
+
+    `NAME` alone takes the value of our own environment, if it has one. Raises UsageError.
+    """
+    result: dict[str, str] = {}
+    for path in files:
+        for number, line in enumerate(_lines(path), 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                _set_variable(result, line.lstrip(), f"{path}, line {number}")
+    for item in items:
+        _set_variable(result, item, "--env")
+    return result
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f"cannot read the env file {path}: {(why or '').lower()}") from error
+
+
+def _set_variable(result: dict[str, str], item: str, where: str) -> None:
+    name, equals, value = item.partition("=")
+    if not name or any(c.isspace() for c in name):
+        raise UsageError(f"{where}: {item!r} is not NAME=VALUE or NAME")
+    if equals:
+        result[name] = value
+    elif name in os.environ:
+        result[name] = os.environ[name]
+
+
+def labels(items: Iterable[str]) -> dict[str, str]:
+    """Labels of `K=V`, or of `K` for an empty value. Raises UsageError."""
+    result: dict[str, str] = {}
+    for item in items:
+        name, _, value = item.partition("=")
+        if not name:
+            raise UsageError(f"--label: {item!r} is not NAME=VALUE")
+        result[name] = value
+    return result
+
+
+def volume(item: str) -> dict[str, object]:
+    """The specification of `[SOURCE:]PATH[:ro|rw]`.
+
+    A source with a slash at its start or after dots is a path of the host, another
+    one the name of a volume. Raises UsageError.
+    """
+    parts = item.split(":")
+    mode = parts.pop() if len(parts) > 1 and parts[-1] in ("ro", "rw") else "rw"
+    if len(parts) > 2 or not all(parts):
+        raise UsageError(f"--volume: {item!r} is not [SOURCE:]PATH[:ro|rw]")
+    path = parts[-1]
+    if not path.startswith("/"):
+        raise UsageError(f"--volume: {path!r} in {item!r} is not an absolute path")
+    result: dict[str, object] = {"path": path, "readOnly": mode == "ro"}
+    if len(parts) == 2:
+        source = parts[0]
+        if source.startswith(("/", "./", "../", "~")) or source in (".", ".."):
+            source = os.path.abspath(os.path.expanduser(source))
+            result["detail"] = {"source": source, "format": "vfs"}
+        else:
+            result["detail"] = {"name": source}
+    return result

@@ -1,0 +1,57 @@
+"""The table of commands: what main dispatches on, the help shows and the reference lists."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DAEMON_FAILURE = 125
+"""Exit code for hyper's own failures where another would be the container's."""
+
+
+class Command:
+    """A command: the module that has it, what it does, and its exit code for failures."""
+
+    __slots__ = ("failure", "module", "summary")
+
+    def __init__(self, module: str, summary: str, failure: int = 1) -> None:
+        self.module = module
+        self.summary = summary
+        self.failure = failure
+
+    def load(self) -> ModuleType:
+        """Import the module: it has `configure_NAME(parser)`, `command_NAME(session, args)`."""
+        from importlib import import_module
+
+        return import_module(f".{self.module}", __package__)
+
+
+COMMANDS = {
+    "run": Command("run", "create a container from an image and run it", DAEMON_FAILURE),
+    "create": Command("run", "create a container without starting it", DAEMON_FAILURE),
+    "start": Command("attached", "start created or stopped containers"),
+    "exec": Command("attached", "run another command in a running container", DAEMON_FAILURE),
+    "attach": Command("attached", "attach to a running container", DAEMON_FAILURE),
+    "stop": Command("containers", "stop containers, by force after a grace period"),
+    "restart": Command("containers", "stop containers and start them again"),
+    "kill": Command("containers", "send a signal to containers"),
+    "pause": Command("containers", "freeze the virtual machines of containers"),
+    "unpause": Command("containers", "let paused containers go on"),
+    "rename": Command("containers", "give a container another name"),
+    "rm": Command("containers", "remove containers"),
+    "wait": Command("containers", "wait for containers to end and print their exit codes"),
+    "list": Command("listing", "list containers"),
+    "logs": Command("listing", "show what a container wrote"),
+    "inspect": Command("listing", "show everything about containers or images, as JSON"),
+    "images": Command("images", "list images"),
+    "pull": Command("images", "pull images from a registry"),
+    "load": Command("images", "load images from an archive (docker save or OCI)"),
+    "rmi": Command("images", "remove images"),
+    "info": Command("information", "show what hyperd has and where"),
+    "version": Command("information", "show the versions of hyper and hyperd"),
+    "doctor": Command("doctor", "say what this machine can do, and what to do about the rest"),
+    "help": Command("information", "show how a command is used"),
+}
+
+ALIASES = {"ls": "list", "ps": "list"}

@@ -1,0 +1,166 @@
+"""Commands on images: images, pull, load, rmi."""
+
+from __future__ import annotations
+
+import sys
+
+from ..errors import HyperError, NotFound
+from .arguments import UsageError
+from .containers import for_each
+from .output import add_format, age, human_size, print_json, print_table, short_id, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from ..client import Client
+    from ..client.types import ImageSummary
+    from .arguments import Parser
+    from .session import Session
+
+_NONE = "<none>"
+
+
+def configure_images(parser: Parser) -> None:
+    """Options of `images`."""
+    parser.add_argument("-a", "--all", action="store_true", help="accepted for scripts; no effect")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print ids only")
+    parser.add_argument("--no-trunc", action="store_true", help="print whole ids")
+    add_format(parser)
+    parser.add_argument(
+        "repository", nargs="?", metavar="REPOSITORY[:TAG]", help="only images of that name"
+    )
+
+
+def command_images(session: Session, args: argparse.Namespace) -> int:
+    """`hyper images`."""
+    found = session.client().list_images(all=args.all)
+    rows = [
+        (image, repository, tag)
+        for image in found
+        for repository, tag in _names(image)
+        if args.repository is None or _matches(args.repository, repository, tag)
+    ]
+    images = list({image["Id"]: image for image, _, _ in rows}.values())
+    if args.format == "json":
+        print_json(images)
+    elif args.quiet:
+        for image in images:
+            show(short_id(image["Id"], whole=args.no_trunc))
+    else:
+        print_table(
+            ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"),
+            [
+                (
+                    repository,
+                    tag,
+                    short_id(image["Id"], whole=args.no_trunc),
+                    age(image["Created"]),
+                    human_size(image["Size"]),
+                )
+                for image, repository, tag in rows
+            ],
+        )
+    return 0
+
+
+def _names(image: ImageSummary) -> list[tuple[str, str]]:
+    tags = image.get("RepoTags") or []
+    if not tags:
+        digests = image.get("RepoDigests") or []
+        return [(digest.partition("@")[0], _NONE) for digest in digests[:1]] or [(_NONE, _NONE)]
+    return [(familiar(name.rpartition(":")[0]), name.rpartition(":")[2]) for name in tags]
+
+
+def familiar(repository: str) -> str:
+    """A repository without the parts that are understood: docker.io/library/x is x."""
+    return repository.removeprefix("docker.io/").removeprefix("library/")
+
+
+def _matches(wanted: str, repository: str, tag: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    name, colon, wanted_tag = wanted.rpartition(":")
+    if not colon or "/" in wanted_tag:
+        name, wanted_tag = wanted, "*"
+    return fnmatchcase(repository, familiar(name)) and fnmatchcase(tag, wanted_tag)
+
+
+def configure_pull(parser: Parser) -> None:
+    """Options of `pull`."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    parser.add_argument("images", nargs="+", metavar="IMAGE[:TAG|@DIGEST]")
+
+
+def command_pull(session: Session, args: argparse.Namespace) -> int:
+    """`hyper pull`."""
+    client = session.client()
+    return for_each(session, args.images, lambda image: pull_image(client, image, quiet=args.quiet))
+
+
+def pull_image(client: Client, image: str, *, quiet: bool = False) -> None:
+    """Pull with progress on stderr, and with the credentials of ~/.docker/config.json."""
+    from .progress import show_progress
+    from .registry_auth import header_for
+
+    try:
+        show_progress(client.pull(image, registry_auth=header_for(image)), quiet=quiet)
+    except NotFound as error:
+        if image in error.message:
+            raise
+        raise NotFound(f"pull {image}: {error.message}", detail=error.detail) from error
+
+
+def configure_load(parser: Parser) -> None:
+    """Options of `load`."""
+    parser.add_argument(
+        "-i", "--input", metavar="FILE", help="archive to read (default: standard input)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+
+
+def command_load(session: Session, args: argparse.Namespace) -> int:
+    """`hyper load`."""
+    from .progress import show_progress
+
+    if args.input is None:
+        if sys.stdin.isatty():
+            raise UsageError("give an archive by --input FILE or on standard input")
+        loaded = show_progress(session.client().load(sys.stdin.buffer), quiet=args.quiet)
+    else:
+        try:
+            with open(args.input, "rb") as archive:
+                loaded = show_progress(session.client().load(archive), quiet=args.quiet)
+        except OSError as error:
+            why = (error.strerror or "").lower()
+            raise HyperError(f"cannot read the archive {args.input}: {why}") from error
+    for line in loaded:
+        show(line)
+    return 0
+
+
+def configure_rmi(parser: Parser) -> None:
+    """Options of `rmi`."""
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="also one that stopped containers use"
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+
+
+def command_rmi(session: Session, args: argparse.Namespace) -> int:
+    """`hyper rmi`."""
+    client = session.client()
+
+    def remove(image: str) -> str:
+        removed = client.remove_image(image, force=args.force)
+        return "\n".join(_removal_lines(removed)) or image
+
+    return for_each(session, args.images, remove, text=str)
+
+
+def _removal_lines(removed: list[dict[str, str]]) -> Iterator[str]:
+    for item in removed:
+        for key, value in item.items():
+            verb = "Deleted" if key.lower() == "deleted" else "Untagged"
+            yield f"{verb}: {value}"

@@ -1,0 +1,137 @@
+"""Entry of `hyper`: global options, dispatch, and how errors become texts and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from .. import __version__
+from ..errors import HyperError
+from .arguments import Parser, UsageError
+from .commands import ALIASES, COMMANDS, DAEMON_FAILURE
+from .output import show, tell
+from .session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BROKEN_PIPE = 128 + 13
+INTERRUPTED = 128 + 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `hyper` and return its exit code."""
+    program = os.path.basename(sys.argv[0])
+    if program not in ("hyper", "hyperctl"):
+        program = "hyper"
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(program, arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _quiet_broken_pipe()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as exit:  # argparse's --help
+        return exit.code if isinstance(exit.code, int) else 0
+
+
+class GlobalParser(Parser):
+    """The parser of what stands before the command; its help lists the commands."""
+
+    def format_help(self) -> str:
+        """Part of ArgumentParser."""
+        width = max(map(len, COMMANDS)) + 2
+        lines = [f"  {name:{width}}{command.summary}" for name, command in COMMANDS.items()]
+        hint = f"`{self.prog} COMMAND --help` shows how a command is used."
+        return super().format_help() + "\ncommands:\n" + "\n".join(lines) + f"\n\n{hint}\n"
+
+
+def global_parser(program: str = "hyper") -> Parser:
+    """The parser of what stands before the command."""
+    parser = GlobalParser(
+        program, "Run container images, each in a small virtual machine of its own."
+    )
+    parser.add_argument(
+        "-H",
+        "--host",
+        metavar="ADDRESS",
+        help="where hyperd listens: unix:///path or tcp://host:port"
+        " (default: HYPER_HOST, else unix:///var/run/hyper.sock)",
+    )
+    parser.add_argument("-D", "--debug", action="store_true", help="show details of errors")
+    parser.add_argument("-v", "--version", action="store_true", help="show the version and exit")
+    parser.add_argument("operands", nargs=argparse.REMAINDER, metavar="COMMAND")
+    return parser
+
+
+def _run(program: str, arguments: list[str]) -> int:
+    debug = False
+    failure = DAEMON_FAILURE
+    try:
+        options = global_parser(program).parse_args(arguments)
+        debug = options.debug
+        if options.version:
+            show(f"{program} version {__version__}")
+            return 0
+        name, *rest = options.operands or ["help"]
+        parser = command_parser(program, name)
+        if parser is None:
+            raise UsageError(_unknown(program, name))
+        parsed = parser.parse_args(rest)
+        name = ALIASES.get(name, name)
+        failure = COMMANDS[name].failure
+        session = Session(program, options.host, debug)
+        code: int = getattr(COMMANDS[name].load(), f"command_{name}")(session, parsed)
+        return code
+    except HyperError as error:
+        report(program, error, debug)
+        if isinstance(error, UsageError) or error.exit_code != DAEMON_FAILURE:
+            return error.exit_code
+        return failure
+
+
+def command_parser(program: str, name: str) -> Parser | None:
+    """The parser of a command, None if there is no such command."""
+    name = ALIASES.get(name, name)
+    command = COMMANDS.get(name)
+    if command is None:
+        return None
+    parser = Parser(f"{program} {name}", command.summary[0].upper() + command.summary[1:] + ".")
+    getattr(command.load(), f"configure_{name}")(parser)
+    return parser
+
+
+def _unknown(program: str, name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [*COMMANDS, *ALIASES], 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{name!r} is not a command{hint}: see '{program} --help'"
+
+
+def report(program: str, error: HyperError, debug: bool) -> None:
+    """Say on stderr what failed, in one line; with `debug` also the details and where."""
+    message = " ".join(str(error.message).split("\n"))
+    tell(f"{program}: {message}")
+    if debug:
+        import traceback
+
+        if error.detail:
+            tell(error.detail.rstrip())
+        traceback.print_exception(error)
+
+
+def _quiet_broken_pipe() -> int:
+    """The reader of our output has gone: no text, and none at Python's exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    return BROKEN_PIPE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""`hyper run` and `hyper create`."""
+
+from __future__ import annotations
+
+from ..client import spec
+from ..errors import HyperError, NotFound
+from .arguments import (
+    UsageError,
+    cpu_count,
+    environment,
+    labels,
+    memory_mib,
+    seconds,
+    split_command,
+    volume,
+)
+from .attached import ALL_OUTPUT, Foreground, caught_signals, check_terminal
+from .output import show, tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from ..client import Client
+    from ..client.types import CreatedPod
+    from .arguments import Parser
+    from .session import Session
+    from .signals import SignalPipe
+
+_STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+def configure_create(parser: Parser) -> None:
+    """Options of `create`, which `run` has too."""
+    add = parser.add_argument
+    add("-t", "--tty", action="store_true", help="give it a terminal")
+    add("-i", "--interactive", action="store_true", help="keep its stdin open, and pass ours on")
+    add("--name", default="", metavar="NAME", help="name of the container (default: made up)")
+    add("--rm", action="store_true", help="remove the container when it ends")
+    add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="set a variable")
+    add("--env-file", action="append", default=[], metavar="FILE", help="set those of FILE")
+    add(
+        "-v",
+        "--volume",
+        action="append",
+        default=[],
+        metavar="[SOURCE:]PATH[:ro]",
+        help="put the host's directory SOURCE, or the volume of that name, at PATH",
+    )
+    add("--entrypoint", metavar="PROGRAM", help='instead of the image\'s; "" for none')
+    add("-w", "--workdir", default="", metavar="DIR", help="working directory")
+    add("-u", "--user", default="", metavar="USER[:GROUP]", help="run as USER")
+    add(
+        "-m",
+        "--memory",
+        type=memory_mib,
+        metavar="SIZE",
+        help="memory of the VM: 512m, 1g; a plain number is in MiB (default: 128)",
+    )
+    add("--cpu", "--cpus", dest="cpus", type=cpu_count, metavar="N", help="virtual CPUs")
+    add("--hostname", default="", metavar="NAME", help="host name (default: the container's name)")
+    add("-l", "--label", action="append", default=[], metavar="NAME=VALUE", help="set a label")
+    add("--read-only", action="store_true", help="make its root file system read-only")
+    add("--stop-signal", default="", metavar="SIGNAL", help="signal that `hyper stop` sends")
+    add(
+        "--stop-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long `hyper stop` waits before SIGKILL (default: 10)",
+    )
+    add(
+        "--pull",
+        choices=("missing", "always", "never"),
+        default="missing",
+        help="when to pull the image (default: missing)",
+    )
+    parser.command("IMAGE")
+
+
+def configure_run(parser: Parser) -> None:
+    """Options of `run`."""
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="print the container's id and do not wait"
+    )
+    parser.add_argument(
+        "-a",
+        "--attach",
+        action="append",
+        choices=tuple(_STREAMS),
+        metavar="STREAM",
+        help="attach only stdin, stdout or stderr",
+    )
+    configure_create(parser)
+
+
+def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[str, Any]:
+    """The pod that the options describe. Raises UsageError."""
+    entrypoint = None if args.entrypoint is None else [args.entrypoint]
+    return spec.pod(
+        image,
+        command,
+        name=args.name,
+        hostname=args.hostname,
+        tty=args.tty,
+        stdin=args.interactive,
+        auto_remove=args.rm,
+        env=environment(args.env, args.env_file),
+        entrypoint=entrypoint,
+        workdir=args.workdir,
+        user=args.user,
+        labels=labels(args.label),
+        volumes=[volume(item) for item in args.volume],
+        read_only=args.read_only,
+        stop_signal=args.stop_signal,
+        stop_timeout=args.stop_timeout,
+        memory_mib=args.memory,
+        cpus=args.cpus,
+    )
+
+
+def command_create(session: Session, args: argparse.Namespace) -> int:
+    """`hyper create`."""
+    image, command = split_command(args.operands)
+    described = pod_spec(args, image, command)
+    created = create(session.client(), described, image, args.pull)
+    show(created["Containers"][0])
+    return 0
+
+
+def command_run(session: Session, args: argparse.Namespace) -> int:
+    """`hyper run`."""
+    image, command = split_command(args.operands)
+    if args.detach and args.attach:
+        raise UsageError("--detach and --attach exclude each other: see 'hyper run --help'")
+    described = pod_spec(args, image, command)
+    if args.detach:
+        client = session.client()
+        created = create(client, described, image, args.pull)
+        start(client, created, remove=args.rm)
+        show(created["Containers"][0])
+        return 0
+    attached = {_STREAMS[name] for name in args.attach} if args.attach else {0, *ALL_OUTPUT}
+    stdin = args.interactive and 0 in attached
+    check_terminal(tty=args.tty, stdin=stdin)
+    client = session.client()
+    with caught_signals(tty=args.tty, proxy=True) as signals:
+        created = create(client, described, image, args.pull, signals)
+        container = created["Containers"][0]
+        if signals.take():
+            client.remove_pod(created["ID"], force=True)
+            raise KeyboardInterrupt
+        foreground = Foreground(client, container, None, tty=args.tty, stdin=stdin)
+        with client.attach(container, stdin=stdin) as stream:
+            return foreground.follow(
+                stream,
+                signals,
+                begin=lambda: start(client, created, remove=args.rm),
+                outputs=attached,
+            )
+
+
+def create(
+    client: Client,
+    described: dict[str, Any],
+    image: str,
+    pull: str,
+    signals: SignalPipe | None = None,
+) -> CreatedPod:
+    """Create the pod, after pulling its image where that is wanted."""
+    from .images import pull_image
+
+    def fetch() -> None:
+        pull_image(client, image)
+
+    if pull == "always":
+        signals.uncaught(fetch) if signals else fetch()
+    try:
+        created = client.create_pod(described)
+    except NotFound as error:
+        if pull != "missing" or "image" not in error.message:
+            raise
+        tell(f"Unable to find image '{image}' locally")
+        signals.uncaught(fetch) if signals else fetch()
+        created = client.create_pod(described)
+    return created
+
+
+def start(client: Client, created: CreatedPod, *, remove: bool) -> None:
+    """Start what was created; with `remove` nothing is left of it when that fails."""
+    try:
+        client.start_pod(created["ID"])
+    except HyperError:
+        if remove:
+            try:
+                client.remove_pod(created["ID"], force=True)
+            except HyperError:
+                pass  # hyperd has removed it, or can't: the first error says more
+        raise
