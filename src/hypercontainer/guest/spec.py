@@ -5,6 +5,14 @@ from typing import Any
 
 from ..errors import BadRequest, NotSupported
 from ..system.syscalls import MS_BIND, MS_RDONLY
+from .fields import (
+    read_integer,
+    read_list,
+    read_object,
+    read_objects,
+    read_text,
+    read_texts,
+)
 from .mounts import PROPAGATION, parse_options
 
 Bind = Callable[[str, bool], str]
@@ -35,27 +43,23 @@ def container_message(
     not) appear in the share and returns its path there; `process` comes from `process_message`.
     Raises BadRequest or NotSupported naming the key.
     """
-    linux = _object(config, "linux")
+    linux = read_object(config, "linux")
     if linux.get("seccomp"):
-        process = {**process, **seccomp_keys(_object(linux, "seccomp", "linux."))}
+        process = {**process, **seccomp_keys(read_object(linux, "seccomp", "linux."))}
     return {
         "id": cid,
         "rootfs": rootfs,
-        "readonly": bool(_object(config, "root").get("readonly", False)),
-        "hostname": str(config.get("hostname", "")),
-        "domainname": str(config.get("domainname", "")),
+        "readonly": bool(read_object(config, "root").get("readonly", False)),
+        "hostname": read_text(config, "hostname"),
+        "domainname": read_text(config, "domainname"),
         "namespaces": _namespaces(linux),
         "propagation": _propagation(linux),
-        "mounts": [
-            _mount(m, f"mounts[{i}]", bind) for i, m in enumerate(config.get("mounts") or [])
-        ],
-        "devices": [
-            _device(d, f"linux.devices[{i}]") for i, d in enumerate(linux.get("devices") or [])
-        ],
-        "masked": list(linux.get("maskedPaths") or []),
-        "readonly_paths": list(linux.get("readonlyPaths") or []),
-        "sysctl": {str(k): str(v) for k, v in (linux.get("sysctl") or {}).items()},
-        "cgroup": cgroup_files(_object(linux, "resources", "linux.")),
+        "mounts": [_mount(m, where, bind) for where, m in read_objects(config, "mounts")],
+        "devices": [_device(d, where) for where, d in read_objects(linux, "devices", "linux.")],
+        "masked": read_texts(linux, "maskedPaths", "linux."),
+        "readonly_paths": read_texts(linux, "readonlyPaths", "linux."),
+        "sysctl": {k: str(v) for k, v in read_object(linux, "sysctl", "linux.").items()},
+        "cgroup": cgroup_files(read_object(linux, "resources", "linux.")),
         "process": process,
     }
 
@@ -64,34 +68,35 @@ def process_message(
     pid: str, process: dict[str, Any], *, stdio: int, stderr: int | None, stdin: bool
 ) -> dict[str, Any]:
     """The `process` object of NEWCONTAINER and EXECCMD. Raises BadRequest naming the key."""
-    args = process.get("args")
-    if not isinstance(args, list) or not args or not all(isinstance(a, str) for a in args):
+    args = read_texts(process, "args", "process.")
+    if not args:
         raise BadRequest("process.args: a program is needed")
-    cwd = process.get("cwd") or "/"
-    if not str(cwd).startswith("/"):
+    cwd = read_text(process, "cwd", "process.") or "/"
+    if not cwd.startswith("/"):
         raise BadRequest(f"process.cwd: {cwd!r} is not an absolute path")
-    size = process.get("consoleSize") or {}
+    size = read_object(process, "consoleSize", "process.")
     message: dict[str, Any] = {
         "id": pid,
         "args": args,
-        "env": [str(e) for e in process.get("env") or []],
+        "env": read_texts(process, "env", "process."),
         "cwd": cwd,
-        "user": _user(process.get("user") or {}),
+        "user": _user(read_object(process, "user", "process.")),
         "terminal": bool(process.get("terminal", False)),
-        "rows": int(size.get("height", 0)),
-        "cols": int(size.get("width", 0)),
+        "rows": read_integer(size, "height", "process.consoleSize."),
+        "cols": read_integer(size, "width", "process.consoleSize."),
         "stdin": stdin,
         "stdio": stdio,
-        "rlimits": [_rlimit(r) for r in process.get("rlimits") or []],
+        "rlimits": [_rlimit(r, where) for where, r in read_objects(process, "rlimits", "process.")],
         "no_new_privs": bool(process.get("noNewPrivileges", False)),
     }
     if stderr is not None:
         message["stderr"] = stderr
     if process.get("oomScoreAdj") is not None:
-        message["oom_score_adj"] = int(process["oomScoreAdj"])
+        message["oom_score_adj"] = read_integer(process, "oomScoreAdj", "process.")
     if process.get("capabilities") is not None:
+        sets = read_object(process, "capabilities", "process.")
         message["capabilities"] = {
-            name: capability_mask(process["capabilities"].get(name) or [])
+            name: capability_mask(read_texts(sets, name, "process.capabilities."))
             for name in _CAPABILITY_SETS
         }
     return message
@@ -105,25 +110,17 @@ def seccomp_keys(seccomp: dict[str, Any]) -> dict[str, Any]:
     return {"seccomp": program, "seccomp_flags": flags}
 
 
-def _object(parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
-    value = parent.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise BadRequest(f"{where}{key}: an object is expected")
-    return value
-
-
 def _user(user: dict[str, Any]) -> dict[str, Any]:
+    where = "process.user."
     message: dict[str, Any] = {
-        "uid": int(user.get("uid", 0)),
-        "gid": int(user.get("gid", 0)),
-        "groups": list(user.get("additionalGids") or []),
+        "uid": read_integer(user, "uid", where),
+        "gid": read_integer(user, "gid", where),
+        "groups": read_list(user, "additionalGids", where),
     }
     if user.get("username"):
-        message["name"] = str(user["username"])
+        message["name"] = read_text(user, "username", where)
     if user.get("umask") is not None:
-        message["umask"] = int(user["umask"])
+        message["umask"] = read_integer(user, "umask", where)
     return message
 
 
@@ -131,36 +128,37 @@ def capability_mask(names: list[str]) -> str:
     """A set of `CAP_X` names as a hexadecimal mask. Raises BadRequest for an unknown name."""
     mask = 0
     for name in names:
-        short = str(name).upper().removeprefix("CAP_")
+        short = name.upper().removeprefix("CAP_")
         if short not in CAPABILITIES:
             raise BadRequest(f"process.capabilities: unknown capability {name!r}")
         mask |= 1 << CAPABILITIES.index(short)
     return f"{mask:x}"
 
 
-def _rlimit(rlimit: dict[str, Any]) -> list[int]:
-    name = str(rlimit.get("type", "")).removeprefix("RLIMIT_")
+def _rlimit(rlimit: dict[str, Any], where: str) -> list[int]:
+    name = read_text(rlimit, "type", f"{where}.").removeprefix("RLIMIT_")
     if name not in RLIMITS:
-        raise BadRequest(f"process.rlimits: unknown limit {rlimit.get('type')!r}")
-    soft, hard = (_limit(rlimit.get(key)) for key in ("soft", "hard"))
+        raise BadRequest(f"{where}.type: unknown limit {rlimit.get('type')!r}")
+    soft, hard = (_limit(rlimit, key, f"{where}.") for key in ("soft", "hard"))
     return [RLIMITS.index(name), soft, hard]
 
 
-def _limit(value: Any) -> int:
+def _limit(rlimit: dict[str, Any], key: str, where: str) -> int:
     """A limit for the guest, where infinity (2^64-1 in Go's JSON) is -1."""
-    if not isinstance(value, int):
-        raise BadRequest(f"process.rlimits: {value!r} is not a number")
+    if rlimit.get(key) is None:
+        raise BadRequest(f"{where}{key}: an integer is needed")
+    value = read_integer(rlimit, key, where)
     return -1 if value < 0 or value >= (1 << 63) else value
 
 
 def _namespaces(linux: dict[str, Any]) -> list[str]:
     kinds: list[str] = []
-    for index, namespace in enumerate(linux.get("namespaces") or []):
-        kind = namespace.get("type") if isinstance(namespace, dict) else None
+    for where, namespace in read_objects(linux, "namespaces", "linux."):
+        kind = read_text(namespace, "type", f"{where}.")
         if kind not in _NAMESPACES:
-            raise BadRequest(f"linux.namespaces[{index}].type: unknown namespace {kind!r}")
+            raise BadRequest(f"{where}.type: unknown namespace {kind!r}")
         if kind in ("user", "time"):
-            raise NotSupported(f"linux.namespaces[{index}]: {kind} namespaces not supported yet")
+            raise NotSupported(f"{where}: {kind} namespaces not supported yet")
         # The VM is the container's network namespace, whatever the host's path says.
         if kind != "network":
             kinds.append(kind)
@@ -170,25 +168,25 @@ def _namespaces(linux: dict[str, Any]) -> list[str]:
 
 
 def _propagation(linux: dict[str, Any]) -> int:
-    name = linux.get("rootfsPropagation") or ""
+    name = read_text(linux, "rootfsPropagation", "linux.")
     if name and name not in PROPAGATION:
         raise BadRequest(f"linux.rootfsPropagation: unknown propagation {name!r}")
     return PROPAGATION.get(name, 0)
 
 
 def _mount(mount: dict[str, Any], where: str, bind: Bind) -> dict[str, Any]:
-    target = mount.get("destination")
-    if not isinstance(target, str) or not target.startswith("/"):
+    target = read_text(mount, "destination", f"{where}.")
+    if not target.startswith("/"):
         raise BadRequest(f"{where}.destination: {target!r} is not an absolute path")
-    options = parse_options([str(o) for o in mount.get("options") or []], f"{where} ({target})")
-    fstype = str(mount.get("type") or "")
+    options = parse_options(read_texts(mount, "options", f"{where}."), f"{where} ({target})")
+    fstype = read_text(mount, "type", f"{where}.")
     message: dict[str, Any] = {
         "target": target,
         "flags": options.flags,
         "data": options.data,
         "propagation": options.propagation,
     }
-    source = str(mount.get("source") or fstype)
+    source = read_text(mount, "source", f"{where}.") or fstype
     if fstype == "bind" or options.flags & MS_BIND:
         message["share"] = bind(source, bool(options.flags & MS_RDONLY))
         message["flags"] |= MS_BIND
@@ -199,39 +197,38 @@ def _mount(mount: dict[str, Any], where: str, bind: Bind) -> dict[str, Any]:
 
 
 def _device(device: dict[str, Any], where: str) -> dict[str, Any]:
-    path, kind = device.get("path"), device.get("type")
-    if not isinstance(path, str) or not path.startswith("/"):
+    path, kind = read_text(device, "path", f"{where}."), device.get("type")
+    if not path.startswith("/"):
         raise BadRequest(f"{where}.path: {path!r} is not an absolute path")
     if kind not in ("c", "u", "b", "p"):
         raise BadRequest(f"{where}.type: unknown device type {kind!r}")
     return {
         "path": path,
         "type": "c" if kind == "u" else kind,
-        "major": int(device.get("major", 0)),
-        "minor": int(device.get("minor", 0)),
-        "mode": int(device.get("fileMode") or 0o666),
-        "uid": int(device.get("uid") or 0),
-        "gid": int(device.get("gid") or 0),
+        "major": read_integer(device, "major", f"{where}."),
+        "minor": read_integer(device, "minor", f"{where}."),
+        "mode": read_integer(device, "fileMode", f"{where}.", 0o666),
+        "uid": read_integer(device, "uid", f"{where}."),
+        "gid": read_integer(device, "gid", f"{where}."),
     }
 
 
 def cgroup_files(resources: dict[str, Any]) -> dict[str, str]:
     """linux.resources (config-linux.md "Control groups") as files of the guest's cgroup v2."""
     files: dict[str, str] = {}
-    memory = _object(resources, "memory", "linux.resources.")
-    limit = int(memory.get("limit") or 0)
-    if limit:
+    where = "linux.resources."
+    memory = read_object(resources, "memory", where)
+    if limit := read_integer(memory, "limit", f"{where}memory."):
         files["memory.max"] = "max" if limit < 0 else str(limit)
-    if reservation := int(memory.get("reservation") or 0):
+    if reservation := read_integer(memory, "reservation", f"{where}memory."):
         files["memory.low"] = "max" if reservation < 0 else str(reservation)
-    cpu = _object(resources, "cpu", "linux.resources.")
-    quota, period = int(cpu.get("quota") or 0), int(cpu.get("period") or 100000)
-    if quota or cpu.get("period"):
-        files["cpu.max"] = f"{quota if quota > 0 else 'max'} {period}"
-    if shares := int(cpu.get("shares") or 0):
+    cpu = read_object(resources, "cpu", where)
+    quota, period = (read_integer(cpu, key, f"{where}cpu.") for key in ("quota", "period"))
+    if quota or period:
+        files["cpu.max"] = f"{quota if quota > 0 else 'max'} {period or 100000}"
+    if shares := read_integer(cpu, "shares", f"{where}cpu."):
         files["cpu.weight"] = str(_weight(shares))
-    pids = int(_object(resources, "pids", "linux.resources.").get("limit") or 0)
-    if pids:
+    if pids := read_integer(read_object(resources, "pids", where), "limit", f"{where}pids."):
         files["pids.max"] = "max" if pids < 0 else str(pids)
     return files
 
