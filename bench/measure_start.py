@@ -56,7 +56,7 @@ def measure() -> Iterator[Result]:
 
 def _bare_command(directory: Path) -> list[str]:
     image = kernel.find()
-    engine, why = accel.choose("auto", image)
+    engine, _ = accel.choose("auto", image)
     source = directory / "init.c"
     source.write_text(_INIT)
     init = directory / "init"
