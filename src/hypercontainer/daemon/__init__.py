@@ -1,0 +1,1 @@
+"""hyperd: the daemon's start, its configuration and its REST API."""

@@ -1,0 +1,366 @@
+"""The configuration of hyperd: /etc/hyper/config (INI) and the flags, which win.
+
+`KEYS` is the whole of it; docs/hyperd.md has the same table, held by a test.
+"""
+
+import difflib
+import hashlib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from ..errors import BadRequest, NotSupported
+from ..pods.spec import parse_size
+
+DEFAULT_FILE = Path("/etc/hyper/config")
+DEFAULT_ROOT = Path("/var/lib/hyper")
+DEFAULT_STATE = Path("/run/hyper")
+DEFAULT_SOCKET = Path("/var/run/hyper.sock")
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "none")
+_HOST = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(\d{1,5})", re.ASCII)
+
+
+@dataclass(slots=True)
+class Config:
+    """The settings. `storage_base_size` is in bytes, `boot_timeout` in seconds."""
+
+    root: Path = DEFAULT_ROOT
+    state: Path | None = None
+    socket: Path = DEFAULT_SOCKET
+    host: tuple[str, int] | None = None
+    kernel: str | None = None
+    initrd: str | None = None
+    accel: str = "auto"
+    boot_timeout: float | None = None
+    storage_base_size: int = 10 << 30
+    registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    log_max_size: int = 0
+    log_max_file: int = 1
+    insecure_host: bool = False
+    debug: bool = False
+    where: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def state_dir(self) -> Path:
+        """The runtime directory: that of the default Root, or one of this Root's own."""
+        if self.state is not None:
+            return self.state
+        if self.root == DEFAULT_ROOT:
+            return DEFAULT_STATE
+        return DEFAULT_STATE / ("root-" + hashlib.sha256(bytes(self.root)).hexdigest()[:8])
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the file: its default as it would be written there, and what it means.
+
+    `read` checks a value and gives what `Config` keeps in `attribute` ("" for
+    a key that has no effect yet). It raises BadRequest or NotSupported with
+    the rest of a sentence.
+    """
+
+    name: str
+    default: str
+    doc: str
+    read: Callable[[str], object]
+    attribute: str = ""
+    section: str = ""
+
+
+def _path(value: str) -> Path:
+    if not value.startswith("/"):
+        raise BadRequest(f"{value!r} is not an absolute path")
+    return Path(value)
+
+
+def _file(value: str) -> str:
+    path = _path(value)
+    if not path.is_file():
+        raise BadRequest(f"there is no file {value}")
+    return value
+
+
+def _boolean(value: str) -> bool:
+    if value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise BadRequest(f"{value!r} is neither true nor false")
+
+
+def _size(value: str) -> int:
+    try:
+        size = parse_size(value, "")
+    except BadRequest:
+        raise BadRequest(f"{value!r} is not a size such as 10gb") from None
+    if not 64 << 20 <= size <= 16 << 40:
+        raise BadRequest(f"{value!r} is not between 64mb and 16tb")
+    return size
+
+
+def _log_size(value: str) -> int:
+    try:
+        return parse_size(value, "")
+    except BadRequest:
+        raise BadRequest(f"{value!r} is not a size such as 10m") from None
+
+
+def _count(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 1000:
+        raise BadRequest(f"{value!r} is not a number from 1 to 1000")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise BadRequest(f"{value!r} is not a number of seconds from 1 to 3600")
+    return seconds
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def parse_host(value: str) -> tuple[str, int]:
+    """`tcp://ADDRESS:PORT`. Raises BadRequest."""
+    match = _HOST.fullmatch(value)
+    if not match or not 0 <= int(match[2]) <= 65535:
+        raise BadRequest(f"{value!r} is not of the form tcp://ADDRESS:PORT")
+    return match[1].strip("[]"), int(match[2])
+
+
+def _one_of(*allowed: str, unsupported: Iterable[str] = ()) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        word = value.lower()
+        if word in unsupported:
+            raise NotSupported(f"{value} is not supported yet: use {allowed[0]}")
+        if word not in allowed:
+            raise BadRequest(f"{value!r} is none of {', '.join(allowed)}")
+        return word
+
+    return read
+
+
+def _only(*harmless: str) -> Callable[[str], str]:
+    """A key of a later version: its default is taken, anything else refused."""
+
+    def read(value: str) -> str:
+        if value.lower() not in harmless:
+            raise NotSupported(f"{value} is not supported yet: remove the line")
+        return value
+
+    return read
+
+
+def _anything(value: str) -> str:
+    return value
+
+
+_DRIVERS = ("overlay", "overlay2", "aufs", "btrfs", "devicemapper", "rawblock", "vbox")
+_HYPERVISORS = ("libvirt", "xen", "xenpv", "kvmtool", "vbox")
+_LOGGERS = ("journald", "syslog", "gelf", "fluentd", "none")
+
+KEYS = (
+    Key("Root", str(DEFAULT_ROOT), "images, containers, volumes, database", _path, "root"),
+    Key(
+        "StateDir",
+        "",
+        "sockets and states of running VMs; empty: /run/hyper, or below it for another Root",
+        _path,
+        "state",
+    ),
+    Key("Socket", str(DEFAULT_SOCKET), "the unix socket of the API", _path, "socket"),
+    Key(
+        "Host",
+        "",
+        "another listener, tcp://ADDRESS:PORT; whoever reaches it is root on this machine,"
+        " so only loopback is taken unless hyperd runs with --insecure_host",
+        parse_host,
+        "host",
+    ),
+    Key("Kernel", "", "the guest's kernel; empty: hyperkernel, else Debian's", _file, "kernel"),
+    Key("Initrd", "", "the guest's initrd; empty: the one built with the kernel", _file, "initrd"),
+    Key(
+        "Hypervisor",
+        "qemu",
+        "qemu (qemu-kvm and kvm mean the same)",
+        _one_of("qemu", "qemu-kvm", "kvm", unsupported=_HYPERVISORS),
+    ),
+    Key(
+        "Accel",
+        "auto",
+        "the engine: auto, kvm or tcg (emulation)",
+        _one_of("auto", "kvm", "tcg"),
+        "accel",
+    ),
+    Key(
+        "BootTimeout",
+        "",
+        "seconds that a guest may take to come up; empty: by engine and load",
+        _seconds,
+        "boot_timeout",
+    ),
+    Key("StorageDriver", "block", "block", _one_of("block", "auto", unsupported=_DRIVERS)),
+    Key(
+        "StorageBaseSize",
+        "10gb",
+        "the size that a container's disk may grow to",
+        _size,
+        "storage_base_size",
+    ),
+    Key(
+        "Registry_mirror",
+        "",
+        "registries asked before the public one, separated by commas",
+        _words,
+        "registry_mirrors",
+    ),
+    Key(
+        "Insecure_registry",
+        "",
+        "registries spoken to without TLS, separated by commas",
+        _words,
+        "insecure_registries",
+    ),
+    Key("Logger", "json-file", "json-file", _one_of("json-file", unsupported=_LOGGERS)),
+    Key("Bios", "", "not supported yet", _only()),
+    Key("Cbfs", "", "not supported yet", _only()),
+    Key("Bridge", "hyper0", "not used yet", _only("hyper0")),
+    Key("BridgeIP", "192.168.123.0/24", "not used yet", _only("192.168.123.0/24")),
+    Key("DisableIptables", "false", "not used yet: hyperd makes no rules", _boolean),
+    Key("EnableVsock", "false", "not supported yet", _only(*_FALSE)),
+    Key("VmFactoryPolicy", "", "not supported yet", _only()),
+    Key("gRPCHost", "", "not supported yet", _only()),
+    Key("GDBTCPPort", "0", "not supported yet", _only("0")),
+    Key("BufferGoroutinesMax", "0", "not supported yet", _only("0")),
+    Key("BufferChannelSize", "1024", "no effect", _anything),
+    Key(
+        "max-size",
+        "",
+        "bytes of a container's log before it is rotated, such as 10m; empty: never",
+        _log_size,
+        "log_max_size",
+        "Log",
+    ),
+    Key("max-file", "1", "files of a rotated log", _count, "log_max_file", "Log"),
+    Key(
+        "PodLogPrefix",
+        "/var/run/hyper/Pods",
+        "no effect: logs are below Root",
+        _anything,
+        "",
+        "Log",
+    ),
+    Key("PodIdInPath", "true", "no effect", _anything, "", "Log"),
+)
+
+
+def load(path: Path | None) -> Config:
+    """Read a configuration file; without `path` the default one, if there is one.
+
+    Raises BadRequest or NotSupported naming file and line.
+    """
+    config = Config()
+    file = path or DEFAULT_FILE
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        if path is not None:
+            raise BadRequest(f"there is no configuration file {file}") from None
+        return config
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"read the configuration {file}: {error}") from error
+    _read(config, str(file), text)
+    return config
+
+
+def _read(config: Config, file: str, text: str) -> None:
+    section = ""
+    seen: dict[tuple[str, str], int] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line, where = raw.strip(), f"{file}:{number}"
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("["):
+            section = _section(line, where)
+            continue
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            raise BadRequest(f"{where}: {line!r} is not of the form KEY = VALUE")
+        key = _key(name, section, where)
+        if (before := seen.setdefault((section, key.name), number)) != number:
+            raise BadRequest(f"{where}: {key.name} was set in line {before} already")
+        set_key(config, key, _unquoted(value), where)
+
+
+def _section(line: str, where: str) -> str:
+    name = line.strip("[]").strip()
+    if not line.endswith("]"):
+        raise BadRequest(f"{where}: {line!r} is not a section such as [Log]")
+    if name.lower() in ("", "default"):
+        return ""
+    if name.lower() == "log":
+        return "Log"
+    raise BadRequest(f"{where}: unknown section [{name}]: there is [Log] only")
+
+
+def _key(name: str, section: str, where: str) -> Key:
+    known = {key.name.lower(): key for key in KEYS if key.section == section}
+    if key := known.get(name.lower()):
+        return key
+    close = difflib.get_close_matches(name.lower(), known, 1)
+    hint = f": did you mean {known[close[0]].name}?" if close else ": see docs/hyperd.md"
+    raise BadRequest(f"{where}: unknown key {name}{hint}")
+
+
+def set_key(config: Config, key: Key, value: str, where: str) -> None:
+    """Set a key from its text; an empty one means the default. Raises with `where`."""
+    if not value:
+        return
+    try:
+        result = key.read(value)
+    except (BadRequest, NotSupported) as error:
+        raise type(error)(f"{where}: {key.name}: {error.message}") from None
+    if key.attribute:
+        setattr(config, key.attribute, result)
+        config.where[key.attribute] = where
+
+
+def by_name(name: str) -> Key:
+    """A key of the unnamed section."""
+    return next(key for key in KEYS if key.name == name and not key.section)
+
+
+def check(config: Config) -> None:
+    """What only the whole can tell. Raises BadRequest."""
+    if config.host is not None and not config.insecure_host and not is_loopback(config.host[0]):
+        raise BadRequest(
+            f"{config.where.get('host', '--host')}: Host {config.host[0]} can be reached by others,"
+            " who would be root on this machine: use 127.0.0.1, or --insecure_host if you"
+            " understand that"
+        )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is of this machine only."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1]
+    return value
+
+
+assert {key.attribute for key in KEYS if key.attribute} <= {f.name for f in fields(Config)}

@@ -1,0 +1,27 @@
+"""One hyperd at a time on a directory."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from ..errors import Conflict
+
+
+class Lock:
+    """A lock on a directory, held until the process ends."""
+
+    def __init__(self, directory: Path, what: str) -> None:
+        """Take it. Raises Conflict naming the pid of the holder."""
+        path = directory / "hyperd.lock"
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise Conflict(
+                f"another hyperd (pid {holder or 'unknown'}) uses the {what} {directory}:"
+                f" stop it, or give this one another --{what}"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

@@ -1,0 +1,302 @@
+"""Routes of containers and their processes."""
+
+import asyncio
+import json
+
+from aiohttp import web
+
+from ..errors import BadRequest, NotFound, NotSupported
+from ..pods import views
+from ..pods.model import Container
+from ..pods.spec import MAX_GRACE, parse_signal
+from . import logs, params
+from .context import of
+from .hijack import Hijack, check_upgrade
+
+_RAW = "application/vnd.docker.raw-stream"
+_MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+
+
+def _container(request: web.Request) -> Container:
+    return of(request).pods.container(params.text(request, "container"))
+
+
+async def listing(request: web.Request) -> web.Response:
+    """The running containers, or all; newest first."""
+    service = of(request).pods
+    everything = params.boolean(request, "all")
+    chosen = [c for c in service.containers if everything or c.live]
+    chosen.sort(key=lambda c: c.created_at, reverse=True)
+    return web.json_response([views.summary(service.pod_of(c), c) for c in chosen])
+
+
+async def info(request: web.Request) -> web.Response:
+    """ContainerInfo."""
+    container = _container(request)
+    return web.json_response(views.container_info(of(request).pods.pod_of(container), container))
+
+
+async def inspect(request: web.Request) -> web.Response:
+    """Everything about a container."""
+    service = of(request).pods
+    container = _container(request)
+    pod = service.pod_of(container)
+    return web.json_response(views.inspect(service.layout, pod, container))
+
+
+async def start(request: web.Request) -> web.Response:
+    """Start a container, and its pod's VM when that does not run."""
+    service = of(request).pods
+    container = _container(request)
+    await service.start(service.pod_of(container), [container])
+    return web.json_response({})
+
+
+async def stop(request: web.Request) -> web.Response:
+    """Stop a container; `timeout` is in seconds."""
+    service = of(request).pods
+    container = _container(request)
+    grace = params.integer(request, "timeout", 0, MAX_GRACE)
+    await service.stop(service.pod_of(container), [container], grace)
+    return web.json_response({})
+
+
+async def kill(request: web.Request) -> web.Response:
+    """Signal a container's first process; 15 unless `signal` says another."""
+    signum = parse_signal(request.query.get("signal") or "15", "signal")
+    await of(request).pods.kill(_container(request), signum)
+    return web.json_response({}, status=201)
+
+
+async def pause(request: web.Request) -> web.Response:
+    """Stop the VM of a container for a while."""
+    service = of(request).pods
+    await service.pause(service.pod_of(_container(request)), True)
+    return web.Response(status=204)
+
+
+async def unpause(request: web.Request) -> web.Response:
+    """Let the VM of a container go on."""
+    service = of(request).pods
+    await service.pause(service.pod_of(_container(request)), False)
+    return web.Response(status=204)
+
+
+async def remove(request: web.Request) -> web.Response:
+    """Remove a container; with the last one of a pod goes the pod."""
+    service = of(request).pods
+    container = _container(request)
+    force = params.boolean(request, "force")
+    await service.remove(service.pod_of(container), [container], force=force)
+    return web.Response(status=204)
+
+
+async def attach(request: web.Request) -> web.StreamResponse:
+    """Take the streams of a container; one that does not run yet is waited for."""
+    check_upgrade(request)
+    if params.boolean(request, "logs"):
+        raise NotSupported("logs: not supported yet: use /container/logs first")
+    service = of(request).pods
+    container = _container(request)
+    stdin = params.boolean(request, "stdin")
+    hijack = Hijack(request)
+    try:
+        streams = await service.attach(container, stdin=stdin, gone=hijack.gone)
+    except BaseException:
+        await hijack.close()
+        raise
+    await hijack.carry(streams, stdin=stdin)
+    return hijack.response
+
+
+async def exec_create(request: web.Request) -> web.Response:
+    """Prepare a process in a running container."""
+    service = of(request).pods
+    container = _container(request)
+    service.client_of(container)
+    if request.can_read_body:
+        wanted = await params.body(request)
+    else:
+        wanted = {
+            "command": _json(params.text(request, "command"), "command"),
+            "tty": params.boolean(request, "tty"),
+            "stdin": params.boolean(request, "stdin", default=True),
+        }
+    created = service.execs.create(service.pod_of(container), container, wanted)
+    return web.json_response(created.id, status=201)
+
+
+def _json(value: str, name: str) -> object:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise BadRequest(f"{name}: {value!r} is not JSON") from None
+
+
+async def exec_start(request: web.Request) -> web.StreamResponse:
+    """Run a prepared process and take its streams, unless it was created detached."""
+    service = of(request).pods
+    container = _container(request)
+    prepared = service.execs.get(params.text(request, "exec"), container)
+    if not prepared.detach:
+        check_upgrade(request)
+    client = service.client_of(container)
+    service.execs.begin(prepared)
+    try:
+        await asyncio.shield(
+            client.exec(
+                container.id,
+                prepared.id,
+                prepared.process,
+                stdin=prepared.stdin,
+                detach=prepared.detach,
+            )
+        )
+    except Exception as error:
+        prepared.exit_code = getattr(error, "exit_code", 125)
+        raise
+    if prepared.detach:
+        return web.json_response({})
+    streams = await client.attach(container.id, prepared.id, stdin=prepared.stdin)
+    hijack = Hijack(request)
+    await hijack.carry(streams, stdin=prepared.stdin)
+    return hijack.response
+
+
+async def exec_info(request: web.Request) -> web.Response:
+    """An exec, in the form of Docker's GET /exec/ID/json."""
+    service = of(request).pods
+    prepared = service.execs.get(params.text(request, "exec"))
+    container = service.container(prepared.container_id)
+    if prepared.started and prepared.exit_code is None:
+        try:
+            async with asyncio.timeout(0.5):
+                status = await service.client_of(container).wait(container.id, prepared.id)
+            prepared.exit_code = status.code
+        except TimeoutError:
+            pass
+    command = prepared.process["args"]
+    return web.json_response(
+        {
+            "ID": prepared.id,
+            "ContainerID": container.id,
+            "Running": prepared.started and prepared.exit_code is None,
+            "ExitCode": prepared.exit_code,
+            "OpenStdin": prepared.stdin,
+            "ProcessConfig": {
+                "entrypoint": command[0],
+                "arguments": command[1:],
+                "tty": prepared.process["terminal"],
+            },
+        }
+    )
+
+
+async def exit_code(request: web.Request) -> web.Response:
+    """Wait for an end; its code. With `removed` also until nothing is left of the container."""
+    service = of(request).pods
+    reference = params.text(request, "container")
+    timeout = params.integer(request, "timeout", 0, MAX_GRACE)
+    exec_id = request.query.get("exec")
+    try:
+        async with asyncio.timeout(timeout):
+            if exec_id:
+                return web.json_response(await _exec_code(request, reference, exec_id))
+            removed = params.boolean(request, "removed")
+            return web.json_response(await service.exit_code(reference, removed=removed))
+    except TimeoutError:
+        raise _still_runs(reference, timeout) from None
+
+
+def _still_runs(reference: str, timeout: int | None) -> Exception:
+    from ..errors import Timeout
+
+    return Timeout(f"{reference} still runs after {timeout} s")
+
+
+async def _exec_code(request: web.Request, reference: str, exec_id: str) -> int:
+    service = of(request).pods
+    container = service.container(reference)
+    try:
+        prepared = service.execs.get(exec_id, container)
+    except NotFound:
+        # An exec of before hyperd's restart: the sandbox knows it.
+        return (await service.client_of(container).wait(container.id, exec_id)).code
+    if prepared.exit_code is None:
+        if not prepared.started:
+            raise BadRequest(f"exec {exec_id} was not started")
+        pod = service.pod_of(container)
+        if pod.client is None:
+            return container.state.exit_code or 137
+        prepared.exit_code = (await pod.client.wait(container.id, prepared.id)).code
+    return prepared.exit_code
+
+
+async def resize(request: web.Request) -> web.Response:
+    """Set the size of a terminal, `h` rows by `w` columns."""
+    container = _container(request)
+    rows, columns = (params.integer(request, name, 0, 65535) for name in ("h", "w"))
+    if rows is None or columns is None:
+        raise BadRequest(f"{request.path}: the parameters h and w are needed")
+    client = of(request).pods.client_of(container)
+    await client.resize(container.id, request.query.get("exec") or "init", rows, columns)
+    return web.json_response({})
+
+
+async def container_logs(request: web.Request) -> web.StreamResponse:
+    """What a container wrote."""
+    service = of(request).pods
+    container = _container(request)
+    pod = service.pod_of(container)
+    query = _log_query(request)
+    if pod.spec.log_type == "none":
+        raise NotSupported(f"container {container.name} keeps no log: its log type is none")
+    raw = container.spec.tty
+    response = web.StreamResponse(headers={"Content-Type": _RAW if raw else _MULTIPLEXED})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+
+    def may_grow() -> bool:
+        return container.live
+
+    follow = may_grow if params.boolean(request, "follow") else None
+    path = service.layout.log(container.id)
+    async for piece in logs.read(path, query, raw=raw, follow=follow):
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def _log_query(request: web.Request) -> logs.Query:
+    stdout, stderr = params.boolean(request, "stdout"), params.boolean(request, "stderr")
+    if not stdout and not stderr:
+        raise BadRequest("stdout, stderr: one of them is to be true")
+    since = request.query.get("since") or ""
+    tail = request.query.get("tail") or "all"
+    return logs.Query(
+        stdout=stdout,
+        stderr=stderr,
+        since=logs.parse_time(since, "since") if since else 0,
+        timestamps=params.boolean(request, "timestamps"),
+        tail=None if tail == "all" else params.integer(request, "tail", 0, 1 << 31),
+    )
+
+
+ROUTES = [
+    web.get("/containers", listing),
+    web.get("/container/info", info),
+    web.get("/container/json", inspect),
+    web.post("/container/start", start),
+    web.post("/container/stop", stop),
+    web.post("/container/kill", kill),
+    web.post("/container/pause", pause),
+    web.post("/container/unpause", unpause),
+    web.post("/container/remove", remove),
+    web.get("/container/logs", container_logs),
+    web.post("/attach", attach),
+    web.post("/exec/create", exec_create),
+    web.post("/exec/start", exec_start),
+    web.get("/exec/info", exec_info),
+    web.get("/exitcode", exit_code),
+    web.post("/tty/resize", resize),
+]

@@ -1,0 +1,126 @@
+"""Routes of pods."""
+
+from aiohttp import web
+
+from ..errors import BadRequest, NotRunning
+from ..pods import views
+from ..pods.model import Pod, Status
+from ..pods.spec import MAX_GRACE, parse_signal
+from . import params
+from .context import of
+
+
+async def create(request: web.Request) -> web.Response:
+    """Create a pod from a UserPod."""
+    pod = of(request).pods.create(await params.body_object(request))
+    answer = {
+        "ID": pod.id,
+        "Containers": [c.id for c in pod.containers],
+        "Code": 0,
+        "Cause": "",
+    }
+    return web.json_response(answer, status=201)
+
+
+def _pod(request: web.Request, name: str = "podId") -> Pod:
+    return of(request).pods.pod(params.text(request, name))
+
+
+async def start(request: web.Request) -> web.Response:
+    """Start a pod."""
+    await of(request).pods.start(_pod(request))
+    return web.json_response({})
+
+
+async def stop(request: web.Request) -> web.Response:
+    """Stop a pod; `timeout` is in seconds."""
+    pod = _pod(request)
+    await of(request).pods.stop(pod, None, params.integer(request, "timeout", 0, MAX_GRACE))
+    return web.json_response({"ID": pod.id, "Code": 0, "Cause": ""})
+
+
+async def kill(request: web.Request) -> web.Response:
+    """Signal one container of a pod, or all."""
+    service = of(request).pods
+    pod = _pod(request, "podName" if "podName" in request.query else "podId")
+    signum = parse_signal(request.query.get("signal") or "15", "signal")
+    chosen = pod.containers
+    if name := request.query.get("container"):
+        chosen = [service.container(name)]
+        if chosen[0].pod_id != pod.id:
+            raise BadRequest(f"container {name} is not in pod {pod.id}")
+    live = [c for c in chosen if c.live]
+    if not live:
+        raise NotRunning(f"pod {pod.id} is not running")
+    for container in live:
+        await service.kill(container, signum)
+    return web.json_response({})
+
+
+async def pause(request: web.Request) -> web.Response:
+    """Stop a pod's VM for a while."""
+    await of(request).pods.pause(_pod(request), True)
+    return web.Response(status=204)
+
+
+async def unpause(request: web.Request) -> web.Response:
+    """Let a pod's VM go on."""
+    await of(request).pods.pause(_pod(request), False)
+    return web.Response(status=204)
+
+
+async def remove(request: web.Request) -> web.Response:
+    """Remove a pod."""
+    pod = _pod(request)
+    await of(request).pods.remove(pod, force=params.boolean(request, "force"))
+    return web.json_response({"ID": pod.id, "Code": 0, "Cause": ""})
+
+
+async def info(request: web.Request) -> web.Response:
+    """PodInfo."""
+    name = "podName" if "podName" in request.query else "podId"
+    return web.json_response(views.pod_info(_pod(request, name)))
+
+
+async def listing(request: web.Request) -> web.Response:
+    """The original's list: lines of fields joined by colons."""
+    item = request.query.get("item") or "pod"
+    pods = list(of(request).pods.pods.values())
+    if wanted := request.query.get("pod"):
+        pods = [of(request).pods.pod(wanted)]
+    if wanted := request.query.get("vm"):
+        pods = [pod for pod in pods if pod.client is not None and pod.id == wanted]
+    if item == "pod":
+        lines = [
+            f"{p.id}:{p.id}:{p.id if p.client else ''}:{views.pod_phase(p).lower()}" for p in pods
+        ]
+        return web.json_response({"item": item, "podData": lines})
+    if item == "container":
+        lines = [
+            f"{c.id}:/{c.name}:{p.id}:{views.container_phase(c)}"
+            for p in pods
+            for c in p.containers
+        ]
+        return web.json_response({"item": item, "cData": lines})
+    if item == "vm":
+        lines = [f"{p.id}:{p.id}:{_vm_status(p)}" for p in pods if p.client]
+        return web.json_response({"item": item, "vmData": lines})
+    raise BadRequest(f"item: {item!r} is none of pod, container, vm")
+
+
+def _vm_status(pod: Pod) -> str:
+    paused = any(c.state.status == Status.PAUSED for c in pod.containers)
+    return "paused" if paused else "associated"
+
+
+ROUTES = [
+    web.post("/pod/create", create),
+    web.post("/pod/start", start),
+    web.post("/pod/stop", stop),
+    web.post("/pod/kill", kill),
+    web.post("/pod/pause", pause),
+    web.post("/pod/unpause", unpause),
+    web.delete("/pod", remove),
+    web.get("/pod/info", info),
+    web.get("/list", listing),
+]

@@ -1,0 +1,82 @@
+"""hyperd's life: take the locks, open everything, serve, close."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from ..images import ImageStore
+from ..pods.layout import Layout
+from ..pods.runner import Defaults
+from ..pods.service import PodService
+from ..pods.store import Store
+from ..volumes import make_upper
+from .config import Config
+from .context import Context
+from .lock import Lock
+from .server import Listeners, application
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `ready` is called once the socket answers.
+
+    Containers go on when hyperd ends. Raises HyperError when it can't start.
+    """
+    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+    locks = [Lock(config.root, "root"), Lock(config.state_dir, "state")]
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    loop = asyncio.get_event_loop()
+    with contextlib.suppress(NotImplementedError):
+        # Without a thread for each child, as the default of Python 3.11 has it.
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(loop)
+        asyncio.get_event_loop_policy().set_child_watcher(watcher)
+    loop.run_until_complete(_serve(config, ready))
+    del locks
+
+
+async def _serve(config: Config, ready: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(signum, stop.set)
+    layout = Layout(config.root, config.state_dir)
+    for directory in (layout.containers, layout.volumes, layout.sandboxes):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+    await asyncio.to_thread(_clear, config.root / "tmp")
+    store = Store(layout.database)
+    images = ImageStore(
+        config.root / "images",
+        mirrors=config.registry_mirrors,
+        insecure=config.insecure_registries,
+    )
+    defaults = Defaults(
+        kernel=config.kernel,
+        initrd=config.initrd,
+        accel=config.accel,
+        boot_timeout=config.boot_timeout,
+        disk_size=config.storage_base_size,
+        log_max_size=config.log_max_size,
+        log_max_file=config.log_max_file,
+    )
+    pods = PodService(layout, store, images, defaults, make_upper)
+    listeners = Listeners(application(Context(config, pods, images)))
+    try:
+        await pods.open()
+        addresses = await listeners.start(config.socket, config.host)
+        ready(f"hyperd answers on {', '.join(addresses)}; root {config.root}")
+        await stop.wait()
+        log.info("stopping; containers go on")
+    finally:
+        await listeners.stop()
+        await pods.close()
+        store.close()
+
+
+def _clear(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)

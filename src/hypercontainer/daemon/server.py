@@ -1,0 +1,179 @@
+"""The REST server: routes, versions in paths, errors as JSON, listeners."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from ..errors import BadRequest, HyperError, NotSupported, to_wire
+from . import routes_containers, routes_images, routes_pods, routes_system
+from .context import CONTEXT, Context
+from .params import MAX_BODY
+
+log = logging.getLogger(__name__)
+
+_SHUTDOWN_BOUND = 2.0
+_BACKLOG = 256
+
+# Routes of the original that come with later versions.
+LATER = (
+    ("POST", "/auth"),
+    ("POST", "/pod/labels"),
+    ("GET", "/pod/stats"),
+    ("GET", "/pod/{pod}/portmappings"),
+    ("PUT", "/pod/{pod}/portmappings/{action}"),
+    ("POST", "/container/create"),
+    ("POST", "/container/rename"),
+    ("POST", "/container/commit"),
+    ("POST", "/execvm"),
+    ("GET", "/images/save"),
+    ("POST", "/image/push"),
+    ("POST", "/image/build"),
+    ("GET", "/service/list"),
+    ("POST", "/service/add"),
+    ("POST", "/service/update"),
+    ("DELETE", "/service"),
+)
+
+
+async def _later(request: web.Request) -> web.StreamResponse:
+    raise NotSupported(f"{request.method} {request.path}: not supported yet")
+
+
+def routes() -> list[web.RouteDef]:
+    """All routes, without versions."""
+    return [
+        *routes_system.ROUTES,
+        *routes_pods.ROUTES,
+        *routes_containers.ROUTES,
+        *routes_images.ROUTES,
+        *(web.route(method, path, _later) for method, path in LATER),
+    ]
+
+
+def application(context: Context) -> web.Application:
+    """The web application; each route also as /v1.2/PATH."""
+    app = web.Application(middlewares=[_errors, _browsers], client_max_size=MAX_BODY)
+    app[CONTEXT] = context
+    for route in routes():
+        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, r"/v{version:\d[\d.]*}" + route.path, route.handler)
+    return app
+
+
+def error_response(error: HyperError) -> web.Response:
+    """An error as JSON with its status."""
+    return web.json_response(to_wire(error), status=error.status)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except HyperError as error:
+        log.info("%s %s: %s", request.method, request.path_qs, error.message)
+        return error_response(error)
+    except web.HTTPException as error:
+        return _http_error(request, error)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except OSError as error:
+        log.exception("%s %s", request.method, request.path_qs)
+        return error_response(HyperError(f"{request.path}: {error}"))
+    except Exception as error:
+        log.exception("%s %s", request.method, request.path_qs)
+        text = f"internal error: {type(error).__name__}: {error}; hyperd's log has more"
+        return error_response(HyperError(text))
+
+
+def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
+    words = {404: "no_such_route", 405: "no_such_method", 413: "too_large"}
+    message = {
+        404: f"there is no route {request.path}",
+        405: f"{request.path} does not take {request.method}",
+        413: f"the body is larger than {MAX_BODY} bytes",
+    }.get(error.status, (error.reason or "bad request").lower())
+    body = {"code": words.get(error.status, "bad_request"), "message": message}
+    return web.json_response(body, status=error.status)
+
+
+@web.middleware
+async def _browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse requests that a page in a browser makes: it must not be root here."""
+    if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
+        raise BadRequest("requests of web pages are refused")
+    return await handler(request)
+
+
+class Listeners:
+    """The sockets that hyperd answers on."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_BOUND
+        )
+        self._paths: list[tuple[Path, int]] = []
+
+    async def start(self, path: Path, host: tuple[str, int] | None) -> list[str]:
+        """Listen on the unix socket and on TCP; returns the addresses. Raises HyperError."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._unix(path), backlog=_BACKLOG).start()
+        addresses = [f"unix://{path}"]
+        if host is not None:
+            try:
+                site = web.TCPSite(self._runner, host[0], host[1], backlog=_BACKLOG)
+                await site.start()
+            except OSError as error:
+                raise HyperError(
+                    f"listen on tcp://{host[0]}:{host[1]}: {error.strerror or error}"
+                ) from error
+            for address in self._runner.addresses:
+                if isinstance(address, tuple):
+                    addresses.append(f"tcp://{address[0]}:{address[1]}")
+        return addresses
+
+    def _unix(self, path: Path) -> socket.socket:
+        """A listening socket that only root can open; a stale one gives way."""
+        if len(bytes(path)) > 107:
+            raise HyperError(f"the socket's path {path} is longer than 107 bytes: use --socket")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_socket():
+            raise HyperError(f"listen on {path}: there is a file that is not a socket")
+        if path.exists() and _answers(path):
+            raise HyperError(f"listen on {path}: another daemon answers there: use --socket")
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        except OSError as error:
+            sock.close()
+            raise HyperError(f"listen on {path}: {error.strerror or error}") from error
+        finally:
+            os.umask(before)
+        self._paths.append((path, path.stat().st_ino))
+        return sock
+
+    async def stop(self) -> None:
+        """Stop accepting, end the requests under way, remove the socket."""
+        for path, inode in self._paths:
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino == inode:
+                    path.unlink()
+        await self._runner.cleanup()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2.0)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            return error.errno not in (errno.ECONNREFUSED, errno.ENOENT)
+    return True

@@ -1,0 +1,124 @@
+"""Pods and containers as hyperd knows them: what is stored, and what lives only in memory."""
+
+import asyncio
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from ..sandbox import SandboxClient
+from .spec import ContainerSpec, PodSpec
+
+
+class Status(StrEnum):
+    """The states of a container, in Docker's words (and `starting`)."""
+
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+    REMOVING = "removing"
+
+
+LIVE = (Status.RUNNING, Status.PAUSED)
+ZERO_TIME = "0001-01-01T00:00:00Z"
+
+
+def now() -> str:
+    """The time as RFC 3339 in UTC with microseconds."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class State:
+    """What became of a container. Times are RFC 3339, `""` when it has not happened.
+
+    `reason` says why it ended (a signal, out of memory, a dead VM), `error` why it
+    did not start.
+    """
+
+    status: Status = Status.CREATED
+    exit_code: int = 0
+    signal: int = 0
+    oom: bool = False
+    pid: int = 0
+    reason: str = ""
+    error: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "State":
+        """The reverse of `to_json`."""
+        return cls(**{**data, "status": Status(data["status"])})
+
+
+@dataclass(slots=True, eq=False)
+class Container:
+    """A container. `image_config` is the `config` object of its image, as it was at create."""
+
+    id: str
+    pod_id: str
+    name: str
+    spec: ContainerSpec
+    image: str
+    image_id: str
+    image_config: dict[str, Any]
+    created_at: str
+    anonymous: list[str] = field(default_factory=list)
+    state: State = field(default_factory=State)
+
+    # Not stored: those who attached before the start (and whether with stdin), why it was
+    # killed, and the end of this run.
+    waiting: list[tuple["asyncio.Future[Attachment]", bool]] = field(default_factory=list)
+    kill_reason: str = ""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def live(self) -> bool:
+        """Whether its processes exist."""
+        return self.state.status in LIVE
+
+    @property
+    def short_id(self) -> str:
+        """The first 12 digits of the id."""
+        return self.id[:12]
+
+
+Attachment = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(slots=True, eq=False)
+class Pod:
+    """A pod: one VM while it runs. `raw` is its specification as given, names filled in."""
+
+    id: str
+    spec: PodSpec
+    raw: dict[str, Any]
+    created_at: str
+    containers: list[Container] = field(default_factory=list)
+
+    # Not stored.
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    client: SandboxClient | None = None
+    vm: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Whether a container of it lives."""
+        return any(container.live for container in self.containers)
+
+    @property
+    def single(self) -> bool:
+        """Whether it is a command-line container: its only container has its name."""
+        return len(self.containers) == 1 and self.containers[0].name == self.id
+
+    @property
+    def hostname(self) -> str:
+        """The host name of its containers."""
+        return self.spec.hostname or self.id[:63].rstrip("-_.")

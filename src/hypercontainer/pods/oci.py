@@ -1,0 +1,216 @@
+"""An image's configuration and a user's container as an OCI config.json, with Docker's rules.
+
+Defaults are those of Docker (moby, oci/defaults.go and oci/caps/defaults.go): the
+mounts, the 14 capabilities, the masked and read-only paths.
+"""
+
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadRequest
+from .model import Container, Pod
+from .spec import ContainerSpec, parse_signal
+
+GUEST_ADDRESS = "10.0.2.15"
+GUEST_DNS = "10.0.2.3"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SIGTERM = 15
+
+CAPABILITIES = [
+    f"CAP_{name}"
+    for name in (
+        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP"
+        " NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
+    ).split()
+]
+MASKED_PATHS = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+]
+READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+NAMESPACES = ["pid", "mount", "ipc", "uts", "cgroup", "network"]
+
+
+def _mount(target: str, kind: str, *options: str, source: str = "") -> dict[str, Any]:
+    return {
+        "destination": target,
+        "type": kind,
+        "source": source or kind,
+        "options": list(options),
+    }
+
+
+MOUNTS = [
+    _mount("/proc", "proc", "nosuid", "noexec", "nodev"),
+    _mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+    _mount(
+        "/dev/pts",
+        "devpts",
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ),
+    _mount("/sys", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+    _mount("/sys/fs/cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
+    _mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+    _mount(
+        "/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k", source="shm"
+    ),
+]
+
+
+def command_of(spec: ContainerSpec, image: dict[str, Any]) -> list[str]:
+    """The program and its arguments, combined as Docker does.
+
+    An entrypoint of the user drops the image's CMD; `[""]` clears the image's
+    entrypoint. Raises BadRequest when nothing is left to run.
+    """
+    command = list(spec.command or ())
+    if spec.entrypoint is not None:
+        entrypoint = [] if spec.entrypoint == ("",) else list(spec.entrypoint)
+    else:
+        entrypoint = list(image.get("Entrypoint") or [])
+        command = command or list(image.get("Cmd") or [])
+    if not entrypoint + command:
+        raise BadRequest(
+            f"no command for {spec.image}: the image names none: give one after the image"
+        )
+    return entrypoint + command
+
+
+def environment_of(spec: ContainerSpec, image: dict[str, Any], hostname: str) -> list[str]:
+    """The environment: Docker's defaults, then the image's variables, then the user's."""
+    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
+    if spec.tty:
+        env["TERM"] = "xterm"
+    for entry in image.get("Env") or []:
+        name, _, value = str(entry).partition("=")
+        env[name] = value
+    env.update(spec.env)
+    return [f"{name}={value}" for name, value in env.items()]
+
+
+def process_of(spec: ContainerSpec, image: dict[str, Any], hostname: str) -> dict[str, Any]:
+    """The `process` object of the container's first program."""
+    return {
+        "terminal": spec.tty,
+        "user": user_object(spec.user or str(image.get("User") or ""), spec.groups),
+        "args": command_of(spec, image),
+        "env": environment_of(spec, image, hostname),
+        "cwd": spec.workdir or str(image.get("WorkingDir") or "") or "/",
+        "capabilities": capabilities(),
+        "rlimits": [
+            {"type": f"RLIMIT_{u.name.upper()}", "soft": u.soft, "hard": u.hard}
+            for u in spec.ulimits
+        ],
+        "noNewPrivileges": False,
+    }
+
+
+def user_object(user: str, groups: tuple[str, ...] | list[str] = ()) -> dict[str, Any]:
+    """The `user` object: a `USER[:GROUP]` that the guest looks up, or root."""
+    result: dict[str, Any] = {"uid": 0, "gid": 0}
+    if user or groups:
+        result["username"] = user or "0"
+    if groups:
+        result["additionalGids"] = list(groups)
+    return result
+
+
+def capabilities() -> dict[str, list[str]]:
+    """Docker's default capabilities."""
+    return {name: list(CAPABILITIES) for name in ("bounding", "effective", "permitted")}
+
+
+def container_config(pod: Pod, container: Container, binds: dict[str, Path]) -> dict[str, Any]:
+    """The OCI configuration of a container; `binds` gives the host path of each volume's path.
+
+    Raises BadRequest when there is nothing to run.
+    """
+    spec = container.spec
+    mounts = list(MOUNTS)
+    for volume in spec.volumes:
+        mode = "ro" if volume.read_only else "rw"
+        source = str(binds[volume.path])
+        mounts.append(_mount(volume.path, "bind", "rbind", "rprivate", mode, source=source))
+    return {
+        "ociVersion": "1.1.0",
+        "process": process_of(spec, container.image_config, pod.hostname),
+        "root": {"path": "rootfs", "readonly": spec.read_only},
+        "hostname": pod.hostname,
+        "mounts": sorted(mounts, key=lambda m: _depth(m["destination"])),
+        "linux": {
+            "namespaces": [{"type": kind} for kind in NAMESPACES],
+            "maskedPaths": list(MASKED_PATHS),
+            "readonlyPaths": list(READONLY_PATHS),
+            "sysctl": dict(spec.sysctl),
+            "resources": {},
+        },
+    }
+
+
+def _depth(path: str) -> int:
+    return posixpath.normpath(path).count("/")
+
+
+def injected_files(pod: Pod, container: Container) -> list[dict[str, Any]]:
+    """The files put over the image's: /etc/hostname, hosts and resolv.conf, then the user's."""
+    files = {
+        "/etc/hostname": (pod.hostname + "\n", 0o644),
+        "/etc/hosts": (_hosts(pod), 0o644),
+        "/etc/resolv.conf": (_resolv_conf(pod), 0o644),
+    }
+    for volume in container.spec.volumes:
+        files.pop(volume.path, None)
+    for file in container.spec.files:
+        files[file.path] = (file.content, file.mode)
+    return [{"path": path, "content": text, "mode": mode} for path, (text, mode) in files.items()]
+
+
+def _hosts(pod: Pod) -> str:
+    own = GUEST_ADDRESS if pod.spec.network == "user" else "127.0.1.1"
+    short = pod.hostname.partition(".")[0]
+    names = pod.hostname if short == pod.hostname else f"{pod.hostname} {short}"
+    return (
+        "127.0.0.1\tlocalhost\n"
+        "::1\tlocalhost ip6-localhost ip6-loopback\n"
+        "fe00::0\tip6-localnet\n"
+        "ff00::0\tip6-mcastprefix\n"
+        "ff02::1\tip6-allnodes\n"
+        "ff02::2\tip6-allrouters\n"
+        f"{own}\t{names}\n"
+    )
+
+
+def _resolv_conf(pod: Pod) -> str:
+    servers = list(pod.spec.dns)
+    if not servers and pod.spec.network == "user":
+        servers = [GUEST_DNS]
+    lines = [f"nameserver {server}" for server in servers]
+    if pod.spec.dns_search:
+        lines.append("search " + " ".join(pod.spec.dns_search))
+    if pod.spec.dns_options:
+        lines.append("options " + " ".join(pod.spec.dns_options))
+    return "".join(line + "\n" for line in lines)
+
+
+def stop_signal_of(container: Container) -> int:
+    """The signal that asks the container to end: the user's, the image's, or SIGTERM."""
+    name = container.spec.stop_signal or str(container.image_config.get("StopSignal") or "")
+    try:
+        return parse_signal(name, "StopSignal") if name else SIGTERM
+    except BadRequest:
+        return SIGTERM

@@ -1,0 +1,410 @@
+"""Running pods: launching their VMs, watching their containers, and clearing up after them."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import HyperError, NoSpace, NotRunning
+from ..images import ImageStore
+from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_state
+from . import oci
+from .layout import Layout
+from .model import LIVE, Container, Pod, State, Status, now
+from .sandboxes import end_sandbox, exit_of, remove_tree
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+_KILL_BOUND = 15.0
+_ATTACH_BOUND = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the configuration says of every pod. Sizes are in bytes, `boot_timeout` in seconds."""
+
+    kernel: str | None = None
+    initrd: str | None = None
+    accel: str = "auto"
+    boot_timeout: float | None = None
+    disk_size: int = 10 << 30
+    log_max_size: int = 0
+    log_max_file: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the sandbox is told of a container."""
+
+    container: Container
+    config: dict[str, Any]
+    rootfs: dict[str, Any]
+    files: list[dict[str, Any]]
+    stdin: bool
+
+
+class Runner:
+    """Starts pods and sees to their ends.
+
+    `make_disk` makes the disk of a container, given its path and size in bytes;
+    `on_end` is told of each pod whose VM is to go. With a `zygote`, VMs start
+    quicker. Methods that change a pod are called with its lock held.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        store: Store,
+        images: ImageStore,
+        defaults: Defaults,
+        make_disk: Callable[[Path, int], None],
+        on_end: Callable[[Pod], None],
+    ) -> None:
+        self.zygote: Zygote | None = None
+        self._make_disk = make_disk
+        self._layout = layout
+        self._store = store
+        self._images = images
+        self._defaults = defaults
+        self._on_end = on_end
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._endings: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Stop watching; the VMs go on."""
+        for task in [*self._watchers, *self._endings.values()]:
+            task.cancel()
+
+    async def start(self, pod: Pod, containers: list[Container]) -> None:
+        """Start containers of a pod, in a new VM unless it has one.
+
+        When a step fails everything is undone, the containers' states say why,
+        and the error is raised.
+        """
+        await self.ended(pod.id)
+        fresh = pod.client is None
+        for container in containers:
+            container.state = State(status=Status.STARTING)
+            container.ended = asyncio.Event()
+            container.kill_reason = ""
+        self._store.save(*containers)
+        try:
+            plans = [self._plan(pod, container) for container in containers]
+            client = await self._vm(pod, plans)
+            for plan in plans:
+                await self._create(pod, client, plan)
+            for container in containers:
+                await client.start_container(container.id)
+        except Exception as error:
+            failure = _as_hyper_error(error, pod)
+            await self._undo(pod, containers, fresh)
+            self._fail(pod, containers, failure)
+            raise failure from error
+        started = now()
+        for container in containers:
+            container.state.status = Status.RUNNING
+            container.state.started_at = started
+        self._store.save(*containers)
+        for plan in plans:
+            self.watch(pod, plan.container, client)
+            await self._connect(client, plan.container, plan.stdin)
+
+    def _plan(self, pod: Pod, container: Container) -> _Plan:
+        image = self._images.get(container.image_id)
+        binds = {
+            mount.path: self._volume(container, mount.volume.name, mount.volume.source, index)
+            for index, mount in enumerate(container.spec.volumes)
+        }
+        rootfs = {
+            "kind": "overlay",
+            "lower": [
+                {"path": str(layer.path), "fstype": layer.fstype}
+                for layer in reversed(image.layers)
+            ],
+            "upper": {"path": str(self._layout.upper(container.id)), "fstype": "ext4"},
+        }
+        stdin = container.spec.stdin
+        if stdin is None:
+            stdin = container.spec.tty or any(wanted for _, wanted in container.waiting)
+        return _Plan(
+            container,
+            oci.container_config(pod, container, binds),
+            rootfs,
+            oci.injected_files(pod, container),
+            stdin,
+        )
+
+    def _volume(self, container: Container, name: str, source: str, index: int) -> Path:
+        """The host's path of a volume, made if it is missing."""
+        if not source:
+            path = self._layout.volume(name or anonymous_name(container, index))
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+        path = Path(source)
+        if not path.exists():
+            path.mkdir(parents=True)
+        return path
+
+    async def _vm(self, pod: Pod, plans: list[_Plan]) -> SandboxClient:
+        """The pod's VM, launched if it has none, while the containers' disks are made."""
+        made = asyncio.gather(*(asyncio.to_thread(self._prepare, plan.container) for plan in plans))
+        try:
+            client = pod.client or await self._launch(pod)
+        except BaseException:
+            made.cancel()
+            raise
+        await made
+        return client
+
+    def _prepare(self, container: Container) -> None:
+        """Make the container's directory and its disk, once."""
+        upper = self._layout.upper(container.id)
+        upper.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if upper.exists():
+            return
+        partial = upper.with_suffix(".part")
+        partial.unlink(missing_ok=True)
+        self._make_disk(partial, self._defaults.disk_size)
+        partial.rename(upper)
+
+    async def _launch(self, pod: Pod) -> SandboxClient:
+        state_dir = self._layout.sandbox(pod.id)
+        await end_sandbox(state_dir, patience=0.0)
+        has_volumes = any(container.spec.volumes for container in pod.containers)
+        vm = VMConfig(
+            cpus=pod.spec.vcpu,
+            memory_mib=pod.spec.memory,
+            accel=self._defaults.accel,
+            kernel=self._defaults.kernel,
+            initrd=self._defaults.initrd,
+            boot_timeout=self._defaults.boot_timeout,
+            share=has_volumes,
+            linger=False,
+            ephemeral=pod.spec.auto_remove and not has_volumes,
+            network=pod.spec.network,
+        )
+        pod.client = await launch(pod.id, state_dir, vm, wait=False, zygote=self.zygote)
+        return pod.client
+
+    async def _create(self, pod: Pod, client: SandboxClient, plan: _Plan) -> None:
+        """Create a container in the VM and connect those who attached before."""
+        container = plan.container
+        kept = pod.spec.log_type != "none"
+        log_target = {
+            "path": str(self._layout.log(container.id)) if kept else os.devnull,
+            "max_size": pod.spec.log_max_size or self._defaults.log_max_size,
+            "max_file": pod.spec.log_max_file or self._defaults.log_max_file,
+        }
+        await client.create_container(
+            container.id,
+            plan.config,
+            plan.rootfs,
+            files=plan.files,
+            log=log_target,
+            stdin=plan.stdin,
+        )
+        state = read_state(client.state_dir) or {}
+        known = state.get("containers", {}).get(container.id) or {}
+        container.state.pid = int(known.get("pid") or 0)
+        await self._connect(client, container, plan.stdin)
+
+    async def _connect(self, client: SandboxClient, container: Container, stdin: bool) -> None:
+        """Give their streams to those who attached before there were any."""
+        waiting, container.waiting = container.waiting, []
+        for future, wanted in waiting:
+            if future.done():
+                continue
+            try:
+                async with asyncio.timeout(_ATTACH_BOUND):
+                    attachment = await client.attach(container.id, stdin=wanted and stdin)
+            except HyperError as error:
+                if not future.done():
+                    future.set_exception(error)
+                continue
+            if future.done():
+                attachment[1].close()
+            else:
+                future.set_result(attachment)
+
+    async def _undo(self, pod: Pod, containers: list[Container], fresh: bool) -> None:
+        """Take back what a failed start did."""
+        client = pod.client
+        if fresh or client is None:
+            pod.client = None
+            await self._end(self._layout.sandbox(pod.id), patience=0.0)
+            return
+        for container in containers:
+            with contextlib.suppress(HyperError):
+                await client.remove_container(container.id, force=True)
+
+    def _fail(self, pod: Pod, containers: list[Container], error: HyperError) -> None:
+        for container in containers:
+            container.state = State(
+                status=Status.EXITED,
+                exit_code=error.exit_code,
+                error=error.message,
+                finished_at=now(),
+            )
+            waiting, container.waiting = container.waiting, []
+            for future, _ in waiting:
+                if not future.done():
+                    future.set_exception(error)
+        self._store.save(*containers)
+        self._settle(pod, containers)
+
+    def watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
+        """Record the end of a running container when it comes."""
+        task = asyncio.create_task(self._watch(pod, container, client))
+        self._watchers.add(task)
+        task.add_done_callback(self._watchers.discard)
+
+    async def _watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
+        status = await exit_of(client, container.id)
+        others = [c for c in pod.containers if c.state.status in (*LIVE, Status.STARTING)]
+        if others != [container] and pod.client is client:
+            with contextlib.suppress(HyperError):
+                await client.remove_container(container.id)
+        self.record(pod, container, status)
+
+    def record(self, pod: Pod, container: Container, status: ExitStatus) -> None:
+        """Store how a container ended; the last one of a pod ends its VM."""
+        state = container.state
+        state.status = Status.EXITED
+        state.exit_code, state.signal, state.oom = status.code, status.signal, status.oom
+        state.reason = status.reason
+        if status.signal == 9 and container.kill_reason and not status.oom:
+            state.reason = container.kill_reason
+        state.finished_at = status.finished_at or now()
+        state.pid = 0
+        self._store.save(container)
+        self._settle(pod, [container])
+
+    def _settle(self, pod: Pod, ended: list[Container]) -> None:
+        """After an end: clear up when it was the pod's last, then wake those who wait."""
+        if not any(c.state.status in (*LIVE, Status.STARTING) for c in pod.containers):
+            pod.client = None
+            self._endings[pod.id] = asyncio.create_task(self._clear(pod))
+            self._on_end(pod)
+        for container in ended:
+            container.ended.set()
+
+    async def _clear(self, pod: Pod) -> None:
+        try:
+            await self._end(self._layout.sandbox(pod.id))
+        finally:
+            if self._endings.get(pod.id) is asyncio.current_task():
+                del self._endings[pod.id]
+
+    async def _end(self, state_dir: Path, **options: float) -> None:
+        try:
+            await end_sandbox(state_dir, **options)
+        except (HyperError, OSError) as error:
+            log.error("clearing %s: %s", state_dir, error)
+
+    async def ended(self, pod_id: str) -> None:
+        """Wait until nothing is left of a VM that is ending."""
+        while (task := self._endings.get(pod_id)) is not None:
+            await asyncio.wait([task])
+
+    async def stop(self, pod: Pod, containers: list[Container], grace: float) -> None:
+        """Ask containers to end, kill those still there after `grace` seconds."""
+        live = [c for c in containers if c.live]
+        client = pod.client
+        if not live or client is None:
+            return
+        if any(c.state.status == Status.PAUSED for c in live):
+            await self.pause(pod, False)
+        for container in live:
+            await _signal(client, container, oci.stop_signal_of(container))
+        if not await _ended(live, grace):
+            for container in live:
+                if container.live:
+                    container.kill_reason = f"killed: it did not stop within {grace:g} s"
+                    await _signal(client, container, 9, to_all=True)
+            if not await _ended(live, _KILL_BOUND):
+                await self.kill_vm(pod)
+                await _ended(live, _KILL_BOUND)
+        if not pod.live:
+            await self.ended(pod.id)
+
+    async def kill_vm(self, pod: Pod, reason: str = "") -> None:
+        """End the pod's VM at once; its containers are recorded as killed."""
+        if pod.client is None:
+            return
+        for container in pod.containers:
+            if container.live and reason:
+                container.kill_reason = reason
+        with contextlib.suppress(HyperError):
+            await pod.client.kill()
+
+    async def signal(self, pod: Pod, container: Container, signum: int) -> None:
+        """Signal a container's first process. Raises NotRunning."""
+        if pod.client is None or not container.live:
+            raise NotRunning(f"container {container.name} is not running")
+        if signum == 9:
+            container.kill_reason = "signal 9: killed on request"
+            if container.state.status == Status.PAUSED:
+                await self.pause(pod, False)
+        await pod.client.signal(container.id, "init", signum)
+
+    async def pause(self, pod: Pod, paused: bool) -> None:
+        """Stop or continue a pod's VM. Raises NotRunning in a wrong state."""
+        wanted = Status.RUNNING if paused else Status.PAUSED
+        live = [c for c in pod.containers if c.live]
+        if pod.client is None or not live or any(c.state.status != wanted for c in live):
+            raise NotRunning(f"pod {pod.id} is not {wanted}")
+        await (pod.client.pause() if paused else pod.client.resume())
+        for container in live:
+            if container.live:
+                container.state.status = Status.PAUSED if paused else Status.RUNNING
+        self._store.save(*live)
+
+    async def remove_files(self, pod_id: str, containers: list[Container]) -> None:
+        """Remove what containers have on disk, once their VM is gone."""
+        await self.ended(pod_id)
+        for container in containers:
+            await asyncio.to_thread(remove_tree, self._layout.container(container.id))
+            for name in container.anonymous:
+                await asyncio.to_thread(remove_tree, self._layout.volumes / name)
+
+
+def anonymous_name(container: Container, index: int) -> str:
+    """The name of the anonymous volume of a container's `index`-th mount."""
+    return container.anonymous[
+        sum(1 for m in container.spec.volumes[:index] if not m.volume.name and not m.volume.source)
+    ]
+
+
+async def _ended(containers: list[Container], timeout: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout):
+            for container in containers:
+                await container.ended.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _signal(
+    client: SandboxClient, container: Container, signum: int, *, to_all: bool = False
+) -> None:
+    try:
+        await client.signal(container.id, "init", signum, all=to_all)
+    except HyperError as error:
+        log.debug("signal %d to %s: %s", signum, container.name, error)
+
+
+def _as_hyper_error(error: Exception, pod: Pod) -> HyperError:
+    if isinstance(error, HyperError):
+        return error
+    if isinstance(error, OSError):
+        if error.errno in (28, 122):
+            return NoSpace(f"start {pod.id}: {error}: free space, or set Root to a larger disk")
+        return HyperError(f"start {pod.id}: {error}")
+    log.exception("start of %s", pod.id, exc_info=error)
+    return HyperError(f"start {pod.id}: internal error: {type(error).__name__}: {error}")

@@ -1,0 +1,385 @@
+"""The service of pods: create, find, start, stop, remove; what hyperd's routes call."""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
+from ..images import ImageStore
+from ..sandbox import ExitStatus, SandboxClient, Zygote
+from . import oci, recovery
+from .execs import Execs
+from .layout import Layout
+from .model import Attachment, Container, Pod, Status, now
+from .names import container_id, random_id, random_name
+from .runner import Defaults, Runner
+from .spec import PodSpec, parse_pod
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_REMEMBERED = 1024
+_CLOSE_BOUND = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What is remembered of a container that was removed: for those who ask for its exit code."""
+
+    name: str
+    exit_code: int
+    cleared: asyncio.Event
+
+
+class PodService:
+    """All pods of this hyperd, in memory and in the database."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        store: Store,
+        images: ImageStore,
+        defaults: Defaults,
+        make_disk: Callable[[Path, int], None],
+    ) -> None:
+        self.layout = layout
+        self.store = store
+        self.images = images
+        self.pods: dict[str, Pod] = {}
+        self.runner = Runner(layout, store, images, defaults, make_disk, self.pod_ended)
+        self.execs = Execs()
+        self._containers: dict[str, Container] = {}
+        self._names: dict[str, str] = {}
+        self._gone: OrderedDict[str, Gone] = OrderedDict()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def open(self) -> None:
+        """Load what is stored, find the VMs that live, record what ended meanwhile."""
+        for pod in self.store.load():
+            self._add(pod)
+        await recovery.recover(self, self.runner)
+        try:
+            self.runner.zygote = await Zygote.start()
+        except OSError as error:
+            log.warning("no zygote, starts are slower: %s", error)
+
+    async def close(self) -> None:
+        """Let operations under way end for a few seconds; VMs go on."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSE_BOUND)
+        for task in list(self._tasks):
+            task.cancel()
+        await self.runner.close()
+        if self.runner.zygote is not None:
+            with contextlib.suppress(OSError, TimeoutError):
+                await self.runner.zygote.stop()
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to the end even if the client that asked goes away."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    # Finding
+
+    def pod(self, pod_id: str) -> Pod:
+        """A pod by its id, or by the name or id of a container of it. Raises NotFound."""
+        if pod_id in self.pods:
+            return self.pods[pod_id]
+        try:
+            return self.pods[self.container(pod_id).pod_id]
+        except NotFound:
+            raise NotFound(f"no such pod: {pod_id}") from None
+
+    def container(self, reference: str) -> Container:
+        """A container by name, id, or unique beginning of its id. Raises NotFound, BadRequest."""
+        name = reference.removeprefix("/")
+        if cid := self._names.get(name):
+            return self._containers[cid]
+        if name in self._containers:
+            return self._containers[name]
+        found = [c for cid, c in self._containers.items() if name and cid.startswith(name)]
+        if len(found) > 1:
+            raise BadRequest(f"container {name}: {len(found)} ids begin so: give more of the id")
+        if not found and name in self.pods:
+            found = self.pods[name].containers[:1]
+        if not found:
+            raise NotFound(f"no such container: {name}")
+        return found[0]
+
+    def pod_of(self, container: Container) -> Pod:
+        """The pod of a container."""
+        return self.pods[container.pod_id]
+
+    def uses_image(self, image_id: str) -> bool:
+        """Whether a container is made of that image."""
+        return any(c.image_id == image_id for c in self._containers.values())
+
+    @property
+    def containers(self) -> list[Container]:
+        """All containers."""
+        return list(self._containers.values())
+
+    # Creating
+
+    def create(self, raw: dict[str, Any]) -> Pod:
+        """Create a pod; no VM is started.
+
+        Raises BadRequest, NotSupported, NotFound (an image), Conflict (a name).
+        """
+        spec = self._named(parse_pod(raw))
+        created_at = now()
+        pod = Pod(spec.id, spec, _with_names(raw, spec), created_at)
+        for container_spec in spec.containers:
+            image = self.images.get(container_spec.image)
+            container = Container(
+                id=container_id(),
+                pod_id=pod.id,
+                name=container_spec.name,
+                spec=container_spec,
+                image=container_spec.image,
+                image_id=image.id,
+                image_config=dict(image.config.get("config") or {}),
+                created_at=created_at,
+                anonymous=[
+                    container_id()
+                    for mount in container_spec.volumes
+                    if not mount.volume.name and not mount.volume.source
+                ],
+            )
+            oci.command_of(container_spec, container.image_config)
+            pod.containers.append(container)
+        self.store.add_pod(pod)
+        self._add(pod)
+        return pod
+
+    def _named(self, spec: PodSpec) -> PodSpec:
+        """With an id for the pod and a name for each container. Raises Conflict."""
+        pod_id = spec.id or (spec.containers[0].name if len(spec.containers) == 1 else "")
+        if not pod_id:
+            pod_id = random_name(self._taken) if len(spec.containers) == 1 else random_id("pod")
+        if pod_id in self.pods:
+            raise Conflict(f"the name {pod_id} is in use: choose another, or remove that one first")
+        containers = []
+        for index, container in enumerate(spec.containers):
+            default = pod_id if len(spec.containers) == 1 else f"{pod_id}-{index}"
+            name = container.name or default
+            if name in self._names:
+                raise Conflict(
+                    f"the name {name} is in use by container"
+                    f" {self._names[name][:12]}: choose another, or remove that one first"
+                )
+            containers.append(replace(container, name=name))
+        return replace(spec, id=pod_id, containers=tuple(containers))
+
+    def _taken(self, name: str) -> bool:
+        return name in self._names or name in self.pods
+
+    def _add(self, pod: Pod) -> None:
+        self.pods[pod.id] = pod
+        for container in pod.containers:
+            self._containers[container.id] = container
+            self._names[container.name] = container.id
+            if container.state.status in (Status.EXITED, Status.REMOVING):
+                container.ended.set()
+
+    def _forget(self, pod: Pod, containers: list[Container]) -> asyncio.Event:
+        """Drop from memory; the event of the result is to be set once the rest is cleared."""
+        cleared = asyncio.Event()
+        for container in containers:
+            self._containers.pop(container.id, None)
+            self._names.pop(container.name, None)
+            self._gone[container.id] = Gone(container.name, container.state.exit_code, cleared)
+            for future, _ in container.waiting:
+                if not future.done():
+                    future.set_exception(NotFound(f"container {container.name} was removed"))
+            container.ended.set()
+        while len(self._gone) > _REMEMBERED:
+            self._gone.popitem(last=False)
+        if set(containers) == set(pod.containers):
+            self.pods.pop(pod.id, None)
+        else:
+            pod.containers = [c for c in pod.containers if c not in containers]
+        return cleared
+
+    # Starting and ending
+
+    async def start(self, pod: Pod, containers: list[Container] | None = None) -> None:
+        """Start a pod, or some of its containers; those that run already are left alone."""
+        await self._whole(self._start(pod, containers))
+
+    async def _start(self, pod: Pod, containers: list[Container] | None) -> None:
+        async with pod.lock:
+            chosen = [c for c in containers or pod.containers if not c.live]
+            for container in chosen:
+                if self._containers.get(container.id) is not container:
+                    raise NotFound(f"no such container: {container.name}")
+                if container.state.status == Status.REMOVING:
+                    raise Conflict(f"container {container.name} is being removed")
+            if chosen:
+                await self.runner.start(pod, chosen)
+
+    async def stop(self, pod: Pod, containers: list[Container] | None, grace: float | None) -> None:
+        """Stop containers of a pod (None: all). Grace in seconds, None: as each was created."""
+        await self._whole(self._stop(pod, containers or list(pod.containers), grace))
+
+    async def _stop(self, pod: Pod, containers: list[Container], grace: float | None) -> None:
+        async with pod.lock:
+            longest = max((c.spec.stop_timeout for c in containers), default=0)
+            await self.runner.stop(pod, containers, longest if grace is None else grace)
+
+    async def kill(self, container: Container, signum: int) -> None:
+        """Signal a container's first process. Raises NotRunning."""
+        await self.runner.signal(self.pod_of(container), container, signum)
+
+    async def pause(self, pod: Pod, paused: bool) -> None:
+        """Stop or continue the VM of a pod. Raises NotRunning in a wrong state."""
+        await self._whole(self._pause(pod, paused))
+
+    async def _pause(self, pod: Pod, paused: bool) -> None:
+        async with pod.lock:
+            await self.runner.pause(pod, paused)
+
+    async def remove(
+        self, pod: Pod, containers: list[Container] | None = None, *, force: bool = False
+    ) -> None:
+        """Remove a pod, or containers of it (with the last one goes the pod).
+
+        Raises Conflict when one runs and `force` is not given.
+        """
+        await self._whole(self._remove(pod, containers or list(pod.containers), force))
+
+    async def _remove(self, pod: Pod, containers: list[Container], force: bool) -> None:
+        if force and set(containers) >= {c for c in pod.containers if c.live}:
+            await self.runner.kill_vm(pod, "killed: removed by force")
+        async with pod.lock:
+            containers = [c for c in containers if c in pod.containers]
+            live = [c for c in containers if c.live]
+            if live and not force:
+                raise Conflict(
+                    f"container {live[0].name} is {live[0].state.status}: stop it first,"
+                    " or remove it by force"
+                )
+            if live:
+                await self.runner.stop(pod, live, 0)
+            if self.pods.get(pod.id) is not pod or not containers:
+                return
+            for container in containers:
+                container.state.status = Status.REMOVING
+            self.store.save(*containers)
+            await self.runner.remove_files(pod.id, containers)
+            self._delete_rows(pod, containers)
+            self._forget(pod, containers).set()
+
+    def _delete_rows(self, pod: Pod, containers: list[Container]) -> None:
+        if set(containers) == set(pod.containers):
+            self.store.remove_pod(pod.id)
+        else:
+            for container in containers:
+                self.store.remove_container(container.id)
+
+    def pod_ended(self, pod: Pod) -> None:
+        """The last container of a pod has ended, its VM is going."""
+        if not pod.spec.auto_remove or self.pods.get(pod.id) is not pod:
+            return
+        containers = list(pod.containers)
+        self._delete_rows(pod, containers)
+        cleared = self._forget(pod, containers)
+        task = asyncio.create_task(self._clear(pod, containers, cleared))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _clear(self, pod: Pod, containers: list[Container], cleared: asyncio.Event) -> None:
+        try:
+            await self.runner.remove_files(pod.id, containers)
+        except OSError as error:
+            log.error("clearing %s: %s", pod.id, error)
+        finally:
+            cleared.set()
+
+    # Waiting and attaching
+
+    async def exit_code(self, reference: str, *, removed: bool = False) -> int:
+        """Wait for the end of a container; with `removed` also until it is cleared away.
+
+        Answers for containers removed lately too. Raises NotFound.
+        """
+        try:
+            container = self.container(reference)
+        except NotFound:
+            gone = self._remembered(reference)
+            if removed:
+                await gone.cleared.wait()
+            return gone.exit_code
+        await container.ended.wait()
+        if removed and (left := self._gone.get(container.id)) is not None:
+            await left.cleared.wait()
+        return container.state.exit_code
+
+    def _remembered(self, reference: str) -> Gone:
+        if reference in self._gone:
+            return self._gone[reference]
+        for gone in reversed(self._gone.values()):
+            if gone.name == reference:
+                return gone
+        raise NotFound(f"no such container: {reference}")
+
+    async def attach(
+        self, container: Container, *, stdin: bool, gone: asyncio.Future[None]
+    ) -> Attachment:
+        """Connect to a container's streams; one that does not run yet is waited for.
+
+        `gone` is done when the client is gone, which ends the wait.
+        Raises NotFound when it is removed, and the error of its start.
+        """
+        pod = self.pod_of(container)
+        if container.live and pod.client is not None:
+            try:
+                return await pod.client.attach(container.id, stdin=stdin)
+            except BadRequest:
+                return await pod.client.attach(container.id, stdin=False)
+        future: asyncio.Future[Attachment] = asyncio.get_running_loop().create_future()
+        container.waiting.append((future, stdin))
+        waited: list[asyncio.Future[Any]] = [future, gone]
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if not future.done():
+                raise HyperError("the client is gone")
+            return future.result()
+        finally:
+            if not future.done():
+                future.cancel()
+            container.waiting = [w for w in container.waiting if w[0] is not future]
+
+    def client_of(self, container: Container) -> SandboxClient:
+        """The sandbox of a running container. Raises NotRunning."""
+        client = self.pod_of(container).client
+        if client is None or not container.live:
+            raise NotRunning(f"container {container.name} is not running")
+        if container.state.status == Status.PAUSED:
+            raise NotRunning(f"container {container.name} is paused: unpause it first")
+        return client
+
+    def record_end(self, container: Container, status: ExitStatus) -> None:
+        """Store how a container ended while hyperd was away."""
+        self.runner.record(self.pod_of(container), container, status)
+
+
+def _with_names(raw: dict[str, Any], spec: PodSpec) -> dict[str, Any]:
+    """The specification as given, with the names that were chosen."""
+    pod = {key: value for key, value in raw.items() if key.lower() not in ("id", "containers")}
+    given = next(value for key, value in raw.items() if key.lower() == "containers")
+    pod["id"] = spec.id
+    pod["containers"] = [
+        {**{k: v for k, v in item.items() if k.lower() != "name"}, "name": container.name}
+        for item, container in zip(given, spec.containers, strict=True)
+    ]
+    return pod

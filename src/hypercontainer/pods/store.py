@@ -1,0 +1,147 @@
+"""The database of hyperd: pods and containers in SQLite.
+
+WAL with synchronous=NORMAL: what is committed survives the death of hyperd; a
+power failure may lose the last commits, and with them only VMs that are gone too.
+"""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from ..errors import Conflict, HyperError
+from .model import Container, Pod, State
+from .spec import parse_pod
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE pods (
+    id TEXT PRIMARY KEY,
+    spec TEXT NOT NULL,
+    created_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,
+    pod TEXT NOT NULL REFERENCES pods (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL,
+    image_id TEXT NOT NULL,
+    image_config TEXT NOT NULL,
+    anonymous TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (pod, position)
+) STRICT;
+"""
+
+
+class Store:
+    """The open database. Used by one thread; every method commits before it returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the database. Raises HyperError when it can't be used."""
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        except sqlite3.Error as error:
+            raise HyperError(
+                f"open the database {path}: {error}: restore it from a backup, or move it away to"
+                " begin with none"
+            ) from error
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == SCHEMA_VERSION:
+            return
+        if version > SCHEMA_VERSION:
+            raise HyperError(
+                f"the database {self.path} has schema {version}, this hyperd knows"
+                f" {SCHEMA_VERSION}: run the newer hyperd that wrote it"
+            )
+        self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def add_pod(self, pod: Pod) -> None:
+        """Store a new pod with its containers. Raises Conflict when a name is taken."""
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute(
+                    "INSERT INTO pods VALUES (?, ?, ?)",
+                    (pod.id, json.dumps(pod.raw), pod.created_at),
+                )
+                self._db.executemany(
+                    "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (
+                            c.id,
+                            pod.id,
+                            position,
+                            c.name,
+                            c.image,
+                            c.image_id,
+                            json.dumps(c.image_config),
+                            json.dumps(c.anonymous),
+                            json.dumps(c.state.to_json()),
+                            c.created_at,
+                        )
+                        for position, c in enumerate(pod.containers)
+                    ],
+                )
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f"pod {pod.id}: a name of it is in use ({error})") from error
+
+    def save(self, *containers: Container) -> None:
+        """Store the states of containers, all or none."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "UPDATE containers SET state = ?, name = ? WHERE id = ?",
+                [(json.dumps(c.state.to_json()), c.name, c.id) for c in containers],
+            )
+
+    def remove_pod(self, pod_id: str) -> None:
+        """Forget a pod and its containers."""
+        self._db.execute("DELETE FROM pods WHERE id = ?", (pod_id,))
+
+    def remove_container(self, cid: str) -> None:
+        """Forget one container of a pod."""
+        self._db.execute("DELETE FROM containers WHERE id = ?", (cid,))
+
+    def load(self) -> list[Pod]:
+        """All pods, oldest first."""
+        pods: dict[str, Pod] = {}
+        for pod_id, spec, created_at in self._db.execute(
+            "SELECT id, spec, created_at FROM pods ORDER BY created_at, id"
+        ):
+            raw: dict[str, Any] = json.loads(spec)
+            pods[pod_id] = Pod(pod_id, parse_pod(raw), raw, created_at)
+        for row in self._db.execute(
+            "SELECT id, pod, position, name, image, image_id, image_config, anonymous, state,"
+            " created_at FROM containers ORDER BY pod, position"
+        ):
+            pod = pods[row[1]]
+            pod.containers.append(
+                Container(
+                    id=row[0],
+                    pod_id=row[1],
+                    name=row[3],
+                    spec=pod.spec.containers[row[2]],
+                    image=row[4],
+                    image_id=row[5],
+                    image_config=json.loads(row[6]),
+                    anonymous=json.loads(row[7]),
+                    state=State.from_json(json.loads(row[8])),
+                    created_at=row[9],
+                )
+            )
+        return list(pods.values())
