@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn
 
+_WIDTH = 96
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _UNITS = {"b": 0, "k": 10, "": 20, "m": 20, "g": 30, "t": 40}
 
@@ -53,12 +54,7 @@ class Parser(argparse.ArgumentParser):
 
 class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=_help_width())
-
-
-def _help_width() -> int:
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) >= 40 else 96
+        super().__init__(prog, max_help_position=30, width=_WIDTH)
 
 
 def split_command(operands: list[str]) -> tuple[str, list[str]]:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from ..errors import HyperError
+from ..errors import HyperError, NotRunning
 from .arguments import UsageError, environment, split_command
 from .output import tell
 from .signals import FATAL, FORWARDED, SignalPipe
@@ -164,7 +164,12 @@ def configure_attach(parser: Parser) -> None:
 def command_attach(session: Session, args: argparse.Namespace) -> int:
     """`hyper attach`."""
     client = session.client()
-    config = client.inspect_container(args.container)["Config"]
+    details = client.inspect_container(args.container)
+    if not details["State"].get("Running"):
+        raise NotRunning(
+            f"container {args.container} is not running: `hyper start -a` starts and attaches"
+        )
+    config = details["Config"]
     tty, stdin = bool(config.get("Tty")), bool(config.get("OpenStdin")) and not args.no_stdin
     check_terminal(tty=tty, stdin=stdin)
     foreground = Foreground(client, args.container, None, tty=tty, stdin=stdin)

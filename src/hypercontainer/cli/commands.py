@@ -38,7 +38,6 @@ COMMANDS = {
     "kill": Command("containers", "send a signal to containers"),
     "pause": Command("containers", "freeze the virtual machines of containers"),
     "unpause": Command("containers", "let paused containers go on"),
-    "rename": Command("containers", "give a container another name"),
     "rm": Command("containers", "remove containers"),
     "wait": Command("containers", "wait for containers to end and print their exit codes"),
     "list": Command("listing", "list containers"),

@@ -143,7 +143,7 @@ def command_pause(session: Session, args: argparse.Namespace) -> int:
     return for_each(
         session,
         args.containers,
-        lambda name: client.pause_pod(client.inspect_container(name)["Pod"]),
+        client.pause_container,
     )
 
 
@@ -158,17 +158,5 @@ def command_unpause(session: Session, args: argparse.Namespace) -> int:
     return for_each(
         session,
         args.containers,
-        lambda name: client.unpause_pod(client.inspect_container(name)["Pod"]),
+        client.unpause_container,
     )
-
-
-def configure_rename(parser: Parser) -> None:
-    """Options of `rename`."""
-    parser.add_argument("container", metavar="CONTAINER")
-    parser.add_argument("name", metavar="NEW_NAME")
-
-
-def command_rename(session: Session, args: argparse.Namespace) -> int:
-    """`hyper rename`."""
-    session.client().rename_container(args.container, args.name)
-    return 0

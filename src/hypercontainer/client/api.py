@@ -141,9 +141,13 @@ class Client:
         params: Params = {"container": container, "force": force, "v": volumes}
         self._post("/container/remove", params, timeout=120.0)
 
-    def rename_container(self, container: str, name: str) -> None:
-        """Give a container another name."""
-        self._post("/container/rename", {"oldName": container, "newName": name})
+    def pause_container(self, container: str) -> None:
+        """Stop the clockwork of the container's VM."""
+        self._post("/container/pause", {"container": container})
+
+    def unpause_container(self, container: str) -> None:
+        """Let the VM go on."""
+        self._post("/container/unpause", {"container": container})
 
     def wait(self, container: str, exec_id: str | None = None) -> int:
         """Wait for the end of a container, or of a process in it; its exit code (128+n for a
@@ -153,12 +157,9 @@ class Client:
             raise HyperError(f"hyperd answered {code!r} instead of an exit code")
         return code
 
-    def attach(self, container: str, *, stdin: bool = False, logs: bool = False) -> RawStream:
-        """The streams of a container; attached before its start, none of its output is lost.
-
-        With `logs`, what it wrote before comes first.
-        """
-        params: Params = {"container": container, "stdin": stdin, "logs": logs}
+    def attach(self, container: str, *, stdin: bool = False) -> RawStream:
+        """The streams of a container; attached before its start, none of its output is lost."""
+        params: Params = {"container": container, "stdin": stdin}
         return self._http.request("POST", "/attach", params, upgrade=True).hijack()
 
     def logs(

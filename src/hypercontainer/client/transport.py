@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Params = Mapping[str, str | int | bool | None]
 
 DEFAULT_HOST = "unix:///var/run/hyper.sock"
-API_VERSION = "1.0"
+API_VERSION = "1.17"
 CONNECT_TIMEOUT = 10.0
 _MAX_ERROR_BODY = 1 << 20
 
