@@ -50,11 +50,13 @@ def find(kernel: str | None = None, initrd: str | None = None) -> GuestImage:
             "no guest kernel found: run `make hyperkernel initrd`, or set Kernel and Initrd"
             " in /etc/hyper/config"
         )
-    default = next((i for i in _candidates() if os.path.exists(i.initrd)), None)
-    image = GuestImage(
-        kernel or find().kernel, initrd or (default.initrd if default else ""), "custom"
-    )
+    kernels, initrds = zip(*((i.kernel, i.initrd) for i in _candidates()), strict=True)
+    image = GuestImage(kernel or _first(kernels), initrd or _first(initrds), "custom")
     for what, path in (("kernel", image.kernel), ("initrd", image.initrd)):
         if not os.path.isfile(path):
             raise NotFound(f"guest {what} {path or '(none)'} not found: check the path")
     return image
+
+
+def _first(paths: tuple[str, ...]) -> str:
+    return next((path for path in paths if os.path.exists(path)), "")

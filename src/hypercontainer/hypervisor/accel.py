@@ -69,7 +69,10 @@ def _known(key: str) -> str | None:
             verdict = json.load(file)
     except (OSError, ValueError):
         return None
-    return str(verdict["trouble"]) if verdict.get("key") == key else None
+    if not isinstance(verdict, dict) or verdict.get("key") != key:
+        return None
+    trouble = verdict.get("trouble")
+    return trouble if isinstance(trouble, str) else None
 
 
 def _remember(key: str, trouble: str) -> None:

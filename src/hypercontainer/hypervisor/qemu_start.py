@@ -75,9 +75,10 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     if firmware is not None:
         argv += ["-bios", firmware]
     if machine.share:
+        path = machine.share.replace(",", ",,")
         argv += [
             "-fsdev",
-            f"local,id=share,path={machine.share},security_model=passthrough,multidevs=remap",
+            f"local,id=share,path={path},security_model=passthrough,multidevs=remap",
             "-device",
             f"virtio-9p-pci,fsdev=share,mount_tag={SHARE_TAG}",
         ]

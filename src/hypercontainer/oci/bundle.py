@@ -33,6 +33,8 @@ def load(bundle: str) -> tuple[dict[str, Any], str]:
         raise BadRequest(f"cannot read {path}: {error.strerror}") from None
     if not isinstance(config, dict):
         raise BadRequest(f"{path}: an object is expected")
+    if not isinstance(config.get("process"), dict):
+        raise BadRequest(f"{path}: process: an object is expected")
     return config, _root(config, bundle)
 
 
@@ -52,22 +54,6 @@ def _check_version(config: dict[str, Any]) -> None:
     version = config.get("ociVersion")
     if not isinstance(version, str) or not version.startswith("1."):
         raise BadRequest(f"ociVersion: {version!r} is not supported: 1.x is expected")
-
-
-def vm_size(config: dict[str, Any], cpus: int, memory_mib: int) -> tuple[int, int]:
-    """The CPUs and MiB of the VM: the defaults, or what the container's limits ask for.
-
-    The memory limit is the container's; the guest itself needs some beside it.
-    """
-    resources = (config.get("linux") or {}).get("resources") or {}
-    cpu, memory = resources.get("cpu") or {}, resources.get("memory") or {}
-    quota, period = cpu.get("quota") or 0, cpu.get("period") or 100000
-    if quota > 0:
-        cpus = max(cpus, min(-(-quota // period), os.cpu_count() or 1))
-    limit = memory.get("limit") or 0
-    if limit > 0:
-        memory_mib = max(memory_mib, (limit >> 20) + 64)
-    return cpus, memory_mib
 
 
 def write_spec(bundle: str) -> int:

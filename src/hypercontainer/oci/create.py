@@ -6,7 +6,7 @@ import signal
 import time
 
 from ..errors import BadRequest, HyperError
-from ..sandbox import VMConfig
+from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import processes
@@ -79,7 +79,7 @@ class _reserved:
 
 
 def _create(args: argparse.Namespace, config: dict[str, object], rootfs: str) -> Record:
-    cpus, memory = bundle.vm_size(config, args.default_cpus, args.default_memory)
+    cpus, memory = vm_size(config, args.default_cpus, args.default_memory)
     vm = VMConfig(
         cpus=cpus,
         memory_mib=memory,

@@ -80,7 +80,7 @@ def kill(args: argparse.Namespace) -> int:
 
 def parse_signal(text: str) -> int:
     """A signal by number or name, with or without SIG. Raises BadRequest."""
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         if 1 <= int(text) <= 64:
             return int(text)
         raise BadRequest(f"unknown signal {text!r}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import ExitStatus, SandboxClient, connect
-    from .config import VMConfig
+    from .config import VMConfig, vm_size
     from .launcher import launch
     from .state import SandboxState, read_state
     from .zygote import Zygote
@@ -21,6 +21,7 @@ __all__ = [
     "connect",
     "launch",
     "read_state",
+    "vm_size",
 ]
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "connect": "client",
     "launch": "launcher",
     "read_state": "state",
+    "vm_size": "config",
 }
 
 

@@ -1,12 +1,15 @@
 """The configuration of one VM."""
 
+import os
 from typing import Any
 
 from ..errors import BadRequest
+from ..guest.fields import read_integer, read_object
 
 _ACCELS = ("auto", "kvm", "tcg")
 _NETWORKS = ("none", "user")
 MIN_MEMORY_MIB = 48
+_GUEST_MEMORY_MIB = 64
 
 
 class VMConfig:
@@ -74,3 +77,24 @@ class VMConfig:
         config = cls(**data)
         config.validate()
         return config
+
+
+def vm_size(config: dict[str, Any], cpus: int, memory_mib: int) -> tuple[int, int]:
+    """The CPUs and MiB of the VM of one container: the defaults, or what its limits ask for.
+
+    `config` is an OCI configuration. A memory limit is the container's; the
+    guest itself needs some beside it. Raises BadRequest naming the key.
+    """
+    where = "linux.resources."
+    resources = read_object(read_object(config, "linux"), "resources", "linux.")
+    cpu, memory = (read_object(resources, key, where) for key in ("cpu", "memory"))
+    quota = read_integer(cpu, "quota", f"{where}cpu.")
+    period = read_integer(cpu, "period", f"{where}cpu.") or 100000
+    if period < 0:
+        raise BadRequest(f"{where}cpu.period: {period} is negative")
+    if quota > 0:
+        cpus = max(cpus, min(-(-quota // period), os.cpu_count() or 1))
+    limit = read_integer(memory, "limit", f"{where}memory.")
+    if limit > 0:
+        memory_mib = max(memory_mib, (limit >> 20) + _GUEST_MEMORY_MIB)
+    return cpus, memory_mib

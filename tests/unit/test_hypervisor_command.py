@@ -1,0 +1,100 @@
+"""QEMU's command line: only what a VM needs, nothing that a name or path can change."""
+
+import itertools
+import re
+
+import pytest
+
+from hypercontainer.errors import VMError
+from hypercontainer.hypervisor.machine import Machine
+from hypercontainer.hypervisor.qemu_start import command
+
+FDS = {"monitor": 11, "console": 12, "control": 13, "streams": 14}
+MACHINE = Machine(
+    name="web",
+    accel="tcg",
+    cpus=1,
+    memory_mib=128,
+    kernel="/k",
+    initrd="/i",
+    append="",
+    share="",
+    network="none",
+    user_id=1879048200,
+    jail="",
+)
+
+
+@pytest.fixture(autouse=True)
+def qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPER_QEMU", "true")
+
+
+def options(machine: Machine, name: str) -> list[str]:
+    argv = command(machine, FDS)
+    return [value for key, value in itertools.pairwise(argv) if key == name]
+
+
+def test_there_is_no_device_that_is_not_asked_for() -> None:
+    argv = command(MACHINE, FDS)
+    assert {"-nodefaults", "-no-user-config", "-no-reboot"} <= set(argv)
+    devices = [value.partition(",")[0] for value in options(MACHINE, "-device")]
+    assert devices == [
+        "virtio-serial-pci",
+        "virtserialport",
+        "virtserialport",
+        "virtio-scsi-pci",
+        "virtio-rng-pci",
+    ]
+    assert options(MACHINE, "-netdev") == options(MACHINE, "-fsdev") == []
+    assert options(MACHINE, "-display") == ["none"]
+
+
+def test_qemu_confines_itself() -> None:
+    (sandbox,) = options(MACHINE, "-sandbox")
+    for rule in ("on", "obsolete=deny", "elevateprivileges=deny", "spawn=deny"):
+        assert rule in sandbox.split(",")
+
+
+def test_the_channels_are_descriptors_and_nothing_listens() -> None:
+    chardevs = options(MACHINE, "-chardev")
+    assert sorted(re.findall(r"fd=(\d+)", " ".join(chardevs))) == ["11", "12", "13", "14"]
+    assert not re.search(r"path=|server|host=|port=", " ".join(chardevs))
+
+
+@pytest.mark.parametrize(
+    ("accel", "cpu", "cpus"), [("kvm", "host", 4), ("tcg", "max", 1), ("tcg", "max", 2)]
+)
+def test_the_engine(accel: str, cpu: str, cpus: int) -> None:
+    machine = MACHINE._replace(accel=accel, cpus=cpus)
+    assert f"accel={accel}" in options(machine, "-M")[0].split(",")
+    assert options(machine, "-cpu") == [cpu]
+    assert options(machine, "-smp") == [str(cpus)]
+    assert options(machine, "-m") == ["128M"]
+
+
+def test_what_is_appended_comes_last() -> None:
+    plain, own = options(MACHINE, "-append")[0], options(MACHINE._replace(append="a=b"), "-append")
+    assert own == [f"{plain} a=b"]
+    assert "console=ttyS0" in plain.split()
+    assert "panic=-1" in plain.split()
+
+
+def test_a_share_is_named_by_its_path_whatever_it_holds() -> None:
+    share = "/run/x,security_model=none,y/share"
+    (fsdev,) = options(MACHINE._replace(share=share), "-fsdev")
+    assert "path=/run/x,,security_model=none,,y/share," in fsdev
+    assert fsdev.count("security_model=passthrough") == 1
+
+
+def test_a_network_only_when_asked_for() -> None:
+    machine = MACHINE._replace(network="user")
+    assert options(machine, "-netdev") == ["user,id=net0"]
+    assert any(d.startswith("virtio-net-pci") for d in options(machine, "-device"))
+
+
+def test_a_missing_qemu_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HYPER_QEMU")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(VMError, match="apt-get install qemu-system-x86"):
+        command(MACHINE, FDS)
