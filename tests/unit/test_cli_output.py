@@ -1,0 +1,107 @@
+"""Tables, sizes, ages; the reference; start-up."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.cli import output
+from hypercontainer.cli.images import familiar
+from hypercontainer.cli.reference import reference
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0B"),
+        (999, "999B"),
+        (1000, "1kB"),
+        (4_261_550, "4.26MB"),
+        (999_600, "1MB"),
+        (124_000_000, "124MB"),
+        (1_500_000_000, "1.5GB"),
+    ],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert output.human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "Less than a second"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "About a minute"),
+        (150, "2 minutes"),
+        (3600, "About an hour"),
+        (7200, "2 hours"),
+        (3 * 86400, "3 days"),
+        (21 * 86400, "3 weeks"),
+        (90 * 86400, "3 months"),
+        (800 * 86400, "2 years"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert output.duration(seconds) == text
+
+
+def test_ages_of_both_forms_of_time() -> None:
+    now = time.time()
+    assert output.age(now - 120) == "2 minutes ago"
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now - 7200)) + ".123456789Z"
+    assert output.age(stamp) == "2 hours ago"
+    assert output.age(0) == output.age("") == output.age("0001-01-01T00:00:00Z") == "N/A"
+
+
+def test_table(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_table(
+        ("ID", "LONG COLUMN", "LAST"), [("a", "b" * 14, "x y"), ("\x1b[31m", "", "")]
+    )
+    assert capsys.readouterr().out == (
+        "ID        LONG COLUMN      LAST\n"
+        "a         bbbbbbbbbbbbbb   x y\n"
+        "?[31m                      \n"
+    )
+
+
+def test_short_forms() -> None:
+    assert output.short_id("sha256:" + "ab" * 32) == "abababababab"
+    assert output.short_id("sha256:abc", whole=True) == "sha256:abc"
+    assert output.shorten("x" * 20, 20) == "x" * 20
+    assert output.shorten("x" * 21, 20) == "x" * 19 + "…"
+    assert familiar("docker.io/library/busybox") == "busybox"
+    assert familiar("docker.io/a/b") == "a/b"
+    assert familiar("127.0.0.1:5000/busybox") == "127.0.0.1:5000/busybox"
+
+
+def test_the_reference_is_current() -> None:
+    written = (ROOT / "docs/commands.md").read_text()
+    assert written == reference(), "run python -m hypercontainer.cli.reference"
+
+
+def test_run_imports_nothing_heavy() -> None:
+    """`hyper run` and `hyper version` start without asyncio, rich, typing and the like."""
+    code = (
+        "import sys; from hypercontainer.cli import main, run, attached, images, information;"
+        "import hypercontainer.client.api;"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.split())
+    heavy = {"asyncio", "rich", "typing", "dataclasses", "subprocess", "logging", "aiohttp"}
+    assert not loaded & heavy
+
+
+def test_the_client_is_exported_late() -> None:
+    code = (
+        "import sys, hypercontainer; assert 'http.client' not in sys.modules;"
+        "from hypercontainer import Client; Client('unix:///x')"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
