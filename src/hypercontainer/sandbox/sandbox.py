@@ -104,6 +104,8 @@ class Sandbox:
     async def lost(self, reason: str) -> None:
         """The VM is gone: every process that was left ended with it."""
         self.status, self.reason = "stopped", reason
+        self.used.set()
+        self.empty.set()
         status = {"code": 137, "signal": 9, "oom": False, "reason": reason}
         for container in self.containers:
             for process in list(container.processes.values()):
