@@ -1,0 +1,133 @@
+#define _GNU_SOURCE
+#include "boot.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "failure.h"
+#include "loop.h"
+#include "path.h"
+
+#define MODULES_DIR "/modules"
+#define PORT_WAIT_MS 10000
+
+static void mount_on(const char *fstype, const char *target, unsigned long flags,
+                     const char *options)
+{
+    mkdir(target, 0755);
+    if (mount(fstype, target, fstype, flags, options) < 0 && errno != EBUSY)
+        die("mount of %s on %s: %s", fstype, target, error_text(errno));
+}
+
+/* pivot_root needs a root that is a mount with a parent, which the initramfs is
+ * not: it is bound onto itself and that is made the root. */
+static void make_root_a_mount(void)
+{
+    mkdir("/root", 0700);
+    if (mount("/", "/root", NULL, MS_BIND, NULL) < 0 || chdir("/root") < 0 ||
+        mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
+        die("root mount: %s", error_text(errno));
+}
+
+static void open_console(void)
+{
+    int console = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        die("/dev/null: %s", error_text(errno));
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+    dup2(console >= 0 ? console : null, STDERR_FILENO); /* die writes there */
+    if (console > 2)
+        close(console);
+    if (null > 2)
+        close(null);
+}
+
+void boot_mounts(void)
+{
+    make_root_a_mount();
+    unsigned long safe = MS_NOSUID | MS_NOEXEC | MS_NODEV;
+    mount_on("proc", "/proc", safe, NULL);
+    mount_on("sysfs", "/sys", safe, NULL);
+    mount_on("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755");
+    mount_on("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=620,ptmxmode=666");
+    mount_on("tmpfs", "/dev/shm", safe, "mode=1777");
+    mount_on("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+    mkdir("/run/hyper", 0711);
+    open_console();
+}
+
+static void load_module(const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, MODULES_DIR "/%s", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+        dprintf(STDERR_FILENO, "hyperstart: module %s: %s\n", name, error_text(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
+void boot_modules(void)
+{
+    struct dirent **entries;
+    int count = scandir(MODULES_DIR, &entries, NULL, alphasort);
+    for (int i = 0; i < count; i++)
+        if (entries[i]->d_name[0] != '.')
+            load_module(entries[i]->d_name);
+}
+
+void boot_cgroups(void)
+{
+    char controllers[512], enable[64], *rest = NULL;
+    mount_on("cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
+    if (read_file("/sys/fs/cgroup/cgroup.controllers", controllers, sizeof controllers) < 0)
+        die("cgroup controllers: %s", error_text(errno));
+    for (char *name = strtok_r(controllers, " \n", &rest); name;
+         name = strtok_r(NULL, " \n", &rest)) {
+        snprintf(enable, sizeof enable, "+%s", name);
+        write_file("/sys/fs/cgroup/cgroup.subtree_control", enable);
+    }
+}
+
+static int try_port(const char *name)
+{
+    DIR *ports = opendir("/sys/class/virtio-ports");
+    int fd = -1;
+    struct dirent *entry;
+    while (ports && fd < 0 && (entry = readdir(ports))) {
+        char path[512], found[128];
+        snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", entry->d_name);
+        if (entry->d_name[0] == '.' || read_file(path, found, sizeof found) <= 0)
+            continue;
+        found[strcspn(found, "\n")] = '\0';
+        snprintf(path, sizeof path, "/dev/%s", entry->d_name);
+        if (!strcmp(found, name))
+            fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    }
+    if (ports)
+        closedir(ports);
+    return fd;
+}
+
+int boot_open_port(const char *name)
+{
+    int64_t end = monotonic_ms() + PORT_WAIT_MS;
+    for (;;) {
+        int fd = try_port(name);
+        if (fd >= 0)
+            return fd;
+        if (monotonic_ms() > end)
+            die("port %s did not appear within %d s", name, PORT_WAIT_MS / 1000);
+        usleep(1000);
+    }
+}

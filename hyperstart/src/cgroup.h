@@ -1,0 +1,28 @@
+/* The cgroup2 directory of a container: /sys/fs/cgroup/hyper-ID. */
+#ifndef HYPER_CGROUP_H
+#define HYPER_CGROUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "failure.h"
+#include "memory.h"
+#include "request.h"
+
+int cgroup_create(const char *id, struct failure *failure);
+int cgroup_remove(const char *id); /* with the groups below; -1 while it is in use */
+int cgroup_write(const char *id, const struct pairs *values, struct failure *failure);
+/* Move the calling process in. `init` (0: none) names a group to fall back to
+ * when the container has handed its own group's controllers down. */
+int cgroup_join(const char *id, pid_t init, struct failure *failure);
+int cgroup_freeze(const char *id, bool frozen, struct failure *failure);
+/* Signal every process of the group and of those below. */
+void cgroup_kill(const char *id, int signal);
+bool cgroup_saw_oom(const char *id);
+/* Calls `each` for every process (pids of the calling pid namespace). */
+void cgroup_each(const char *id, void (*each)(pid_t pid, void *context), void *context);
+ssize_t cgroup_read(const char *id, const char *file, char *text, size_t size);
+
+#endif

@@ -1,0 +1,257 @@
+#include "dispatch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "container.h"
+#include "control.h"
+#include "job.h"
+#include "net.h"
+#include "path.h"
+#include "pod.h"
+#include "power.h"
+
+#define PROCESSES_MAX 4096
+#define ANSWER_MAX (3u << 20)
+
+static void answer(uint64_t seq, const struct failure *failure)
+{
+    if (failure->code)
+        control_error(seq, failure);
+    else
+        control_ack(seq, "");
+}
+
+/* -- jobs; their argument is the request */
+
+static int interface_work(const void *argument, struct failure *failure)
+{
+    const struct request *request = argument;
+    return request->code == SETUPINTERFACE ? net_setup_interface(&request->interface, failure)
+                                           : net_delete_interface(&request->interface, failure);
+}
+
+static int routes_work(const void *argument, struct failure *failure)
+{
+    const struct request *request = argument;
+    for (size_t i = 0; i < request->routes.count; i++)
+        if (net_setup_route(&request->routes.items[i], failure) < 0)
+            return -1;
+    return 0;
+}
+
+static int update_work(const void *argument, struct failure *failure)
+{
+    const struct request *request = argument;
+    return cgroup_write(request->container, &request->cgroup, failure);
+}
+
+static int pod_work(const void *argument, struct failure *failure)
+{
+    const struct request *request = argument;
+    return pod_setup(&request->pod, failure);
+}
+
+static int online_work(const void *argument, struct failure *failure)
+{
+    (void)argument;
+    return pod_online_all(failure);
+}
+
+static void start_job(const struct request *request, job_work work)
+{
+    job_start(request->seq, work, request, NULL, 0, NULL, NULL);
+}
+
+/* -- what is answered at once */
+
+static int resize(const struct process *process, const struct request *request,
+                  struct failure *failure)
+{
+    struct winsize size = {.ws_row = request->rows, .ws_col = request->cols};
+    if (!process->terminal)
+        return fail(failure, FAIL_BAD_REQUEST, "process %s has no terminal", process->id);
+    if (process->master >= 0 && ioctl(process->master, TIOCSWINSZ, &size) < 0)
+        return fail_errno(failure, "resize of the terminal of %s", process->id);
+    return 0;
+}
+
+static int signal_process(const struct process *process, int signal, struct failure *failure)
+{
+    if (kill(process->pid, signal) < 0)
+        return fail_errno(failure, "signal %d to process %s", signal, process->id);
+    return 0;
+}
+
+static void with_process(const struct request *request, struct container *container)
+{
+    struct failure failure = {0};
+    struct process *process = process_find(container, request->process);
+    if (!process)
+        fail(&failure, FAIL_NO_SUCH, "no process %s in container %s", request->process,
+             container->id);
+    else if (request->code == WINSIZE)
+        resize(process, request, &failure);
+    else
+        signal_process(process, request->signal, &failure);
+    answer(request->seq, &failure);
+}
+
+struct process_list {
+    struct buffer json;
+    size_t count;
+};
+
+/* The field of /proc/PID/status; 0 if it is not there. */
+static long status_field(const char *status, const char *name)
+{
+    const char *line = strstr(status, name);
+    return line ? atol(line + strlen(name)) : 0;
+}
+
+static void list_process(pid_t pid, void *context)
+{
+    struct process_list *list = context;
+    char path[64], status[4096], command[1024];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    if (list->count >= PROCESSES_MAX || buffer_length(&list->json) > ANSWER_MAX ||
+        read_file(path, status, sizeof status) <= 0)
+        return;
+    snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+    ssize_t length = read_file(path, command, sizeof command);
+    if (length <= 0) {
+        int size = (int)strcspn(status, "\n") - 6; /* after "Name:\t" */
+        snprintf(command, sizeof command, "[%.*s]", size > 0 ? size : 0, status + 6);
+        length = (ssize_t)strlen(command);
+    }
+    while (length && !command[length - 1])
+        length--;
+    for (ssize_t i = 0; i < length; i++)
+        if (!command[i])
+            command[i] = ' ';
+    buffer_printf(&list->json, "%s{\"pid\":%d,\"ppid\":%ld,\"uid\":%ld,\"cmd\":",
+                  list->count ? "," : "", pid, status_field(status, "\nPPid:\t"),
+                  status_field(status, "\nUid:\t"));
+    buffer_json_string(&list->json, command, (size_t)length);
+    buffer_append(&list->json, "}", 1);
+    list->count++;
+}
+
+static void list_processes(const struct request *request)
+{
+    struct process_list list = {0};
+    buffer_printf(&list.json, ",\"processes\":[");
+    cgroup_each(request->container, list_process, &list);
+    buffer_append(&list.json, "]", 1);
+    control_ack_buffer(request->seq, &list.json);
+    buffer_free(&list.json);
+}
+
+static void report_stats(const struct request *request)
+{
+    static const char *const names[] = {"memory.current", "memory.stat", "memory.events",
+                                        "memory.max",     "cpu.stat",    "pids.current",
+                                        "io.stat"};
+    static char text[16384];
+    struct buffer json = {0};
+    const char *separator = "";
+    buffer_printf(&json, ",\"files\":{");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        ssize_t size = cgroup_read(request->container, names[i], text, sizeof text);
+        if (size < 0)
+            continue;
+        buffer_printf(&json, "%s\"%s\":", separator, names[i]);
+        buffer_json_string(&json, text, (size_t)size);
+        separator = ",";
+    }
+    buffer_append(&json, "}", 1);
+    control_ack_buffer(request->seq, &json);
+    buffer_free(&json);
+}
+
+static void freeze(const struct request *request, struct container *container)
+{
+    struct failure failure = {0};
+    if (cgroup_freeze(container->id, request->frozen, &failure) == 0)
+        container->frozen = request->frozen;
+    answer(request->seq, &failure);
+}
+
+static void with_container(const struct request *request, struct container *container)
+{
+    switch (request->code) {
+    case EXECCMD:
+        container_exec(request->seq, container, &request->exec);
+        break;
+    case STARTCONTAINER:
+        container_start(request->seq, container);
+        break;
+    case REMOVECONTAINER:
+        container_remove(request->seq, container, NULL);
+        break;
+    case KILLCONTAINER:
+        cgroup_kill(container->id, request->signal);
+        control_ack(request->seq, "");
+        break;
+    case UPDATECONTAINER:
+        start_job(request, update_work);
+        break;
+    case FREEZECONTAINER:
+        freeze(request, container);
+        break;
+    case LISTPROCESSES:
+        list_processes(request);
+        break;
+    case STATS:
+        report_stats(request);
+        break;
+    default: /* WINSIZE, SIGNALPROCESS */
+        with_process(request, container);
+    }
+}
+
+void dispatch(const struct request *request)
+{
+    struct failure failure = {0};
+    struct container *container;
+    switch (request->code) {
+    case PING:
+        control_ack(request->seq, "");
+        break;
+    case STARTPOD:
+    case SETTIME:
+        start_job(request, pod_work);
+        break;
+    case ONLINECPUMEM:
+        start_job(request, online_work);
+        break;
+    case SETUPINTERFACE:
+    case DELETEINTERFACE:
+        start_job(request, interface_work);
+        break;
+    case SETUPROUTE:
+        start_job(request, routes_work);
+        break;
+    case DESTROYPOD:
+        power_down(request->seq);
+        break;
+    case NEWCONTAINER:
+        container_new(request->seq, &request->new_container);
+        break;
+    default:
+        container = container_find(request->container);
+        if (container) {
+            with_container(request, container);
+            break;
+        }
+        fail(&failure, FAIL_NO_SUCH, "no container %s", request->container);
+        control_error(request->seq, &failure);
+    }
+}

@@ -1,0 +1,222 @@
+#include "mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "path.h"
+
+/* Change the flags or the propagation of what is mounted on `target` now. */
+static int change_mount(int root, const char *target, unsigned long flags)
+{
+    int fd = path_open(root, target, O_PATH);
+    if (fd < 0)
+        return -1;
+    int result = mount(NULL, path_of_fd(fd), NULL, flags, NULL);
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return result;
+}
+
+/* An O_PATH descriptor of what a bind mount takes; for a disk its directory. */
+static int open_source(const struct mount_spec *mount)
+{
+    if (mount->disk) {
+        char path[80];
+        snprintf(path, sizeof path, DISKS_DIR "/%d-%d", mount->disk->at.target,
+                 mount->disk->at.lun);
+        return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (mount->share) {
+        int share = open(SHARE_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (share < 0)
+            return -1;
+        int fd = path_open(share, mount->share, O_PATH);
+        int saved = errno;
+        close(share);
+        errno = saved;
+        return fd;
+    }
+    errno = EINVAL;
+    return -1;
+}
+
+static int open_target(int root, const char *target, bool directory)
+{
+    return directory ? path_make_directory(root, target) : path_make_file(root, target);
+}
+
+static int mount_bind(const struct mount_spec *mount_spec, int root, struct failure *failure)
+{
+    const char *target = mount_spec->target;
+    struct stat st;
+    int source = open_source(mount_spec);
+    if (source < 0 || fstat(source, &st) < 0)
+        return fail_errno(failure, "mount on %s: source", target);
+    int fd = open_target(root, target, S_ISDIR(st.st_mode));
+    if (fd < 0) {
+        close(source);
+        return fail_errno(failure, "mount on %s: mount point", target);
+    }
+    unsigned long recursive = mount_spec->flags & MS_REC;
+    int result = mount(path_of_fd(source), path_of_fd(fd), NULL, MS_BIND | recursive, NULL);
+    if (result < 0)
+        fail_errno(failure, "bind mount on %s", target);
+    close(source);
+    close(fd);
+    unsigned long flags = mount_spec->flags & ~(unsigned long)(MS_BIND | MS_REC);
+    if (!result && flags && change_mount(root, target, flags | MS_BIND | MS_REMOUNT) < 0)
+        return fail_errno(failure, "remount of %s", target);
+    return result;
+}
+
+static int mount_file_system(const struct mount_spec *mount_spec, int root,
+                             struct failure *failure)
+{
+    const char *target = mount_spec->target;
+    const char *fstype = mount_spec->fstype;
+    const char *data = mount_spec->data;
+    if (!strcmp(fstype, "cgroup") || !strcmp(fstype, "cgroup2")) {
+        fstype = "cgroup2"; /* options of version 1 would be refused */
+        data = NULL;
+    }
+    int fd = open_target(root, target, true);
+    if (fd < 0)
+        return fail_errno(failure, "mount on %s: mount point", target);
+    const char *source = mount_spec->source ? mount_spec->source : fstype;
+    int result = mount(source, path_of_fd(fd), fstype, mount_spec->flags & ~(unsigned long)MS_REC,
+                       data);
+    if (result < 0)
+        fail_errno(failure, "mount of %s on %s", fstype, target);
+    close(fd);
+    return result;
+}
+
+int mounts_apply(const struct container_spec *spec, int root, struct failure *failure)
+{
+    for (size_t i = 0; i < spec->mounts_count; i++) {
+        const struct mount_spec *mount = &spec->mounts[i];
+        bool bind = mount->share || mount->disk;
+        int result = bind ? mount_bind(mount, root, failure)
+                          : mount_file_system(mount, root, failure);
+        if (result < 0)
+            return -1;
+        if (mount->propagation && change_mount(root, mount->target, mount->propagation) < 0)
+            return fail_errno(failure, "propagation of %s", mount->target);
+    }
+    return 0;
+}
+
+int bind_on(int root, const char *source, const char *target, struct failure *failure)
+{
+    struct stat st;
+    if (stat(source, &st) < 0)
+        return fail_errno(failure, "mount on %s: source", target);
+    int fd = open_target(root, target, S_ISDIR(st.st_mode));
+    if (fd < 0)
+        return fail_errno(failure, "mount on %s: mount point", target);
+    int result = mount(source, path_of_fd(fd), NULL, MS_BIND, NULL);
+    if (result < 0)
+        fail_errno(failure, "bind mount on %s", target);
+    close(fd);
+    return result;
+}
+
+int files_apply(const struct container_spec *spec, int root, struct failure *failure)
+{
+    char path[256];
+    for (size_t i = 0; i < spec->files_count; i++) {
+        const struct file_spec *file = &spec->files[i];
+        snprintf(path, sizeof path, CONTAINERS_DIR "/%s/files", spec->id);
+        if (make_directories(path, 0711) < 0)
+            return fail_errno(failure, "mkdir %s", path);
+        snprintf(path, sizeof path, CONTAINERS_DIR "/%s/files/%zu", spec->id, i);
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        size_t size = strlen(file->content);
+        if (fd < 0 || write(fd, file->content, size) != (ssize_t)size ||
+            fchmod(fd, file->mode) < 0)
+            return fail_errno(failure, "write of %s", file->path);
+        close(fd);
+        if (bind_on(root, path, file->path, failure) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool is_absent(int number)
+{
+    return number == ENOENT || number == ENOTDIR;
+}
+
+/* A file is covered by /dev/null, a directory by an empty read-only tmpfs. */
+static int mask_path(int root, const char *path, struct failure *failure)
+{
+    struct stat st;
+    int fd = path_open(root, path, O_PATH);
+    if (fd < 0)
+        return is_absent(errno) ? 0 : fail_errno(failure, "masked path %s", path);
+    int result = -1;
+    if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
+        result = mount("tmpfs", path_of_fd(fd), "tmpfs", MS_RDONLY, "size=0k,nr_inodes=2");
+    else
+        result = mount("/dev/null", path_of_fd(fd), NULL, MS_BIND, NULL);
+    if (result < 0)
+        fail_errno(failure, "masked path %s", path);
+    close(fd);
+    return result;
+}
+
+static int make_readonly(int root, const char *path, struct failure *failure)
+{
+    struct statvfs st;
+    int fd = path_open(root, path, O_PATH);
+    if (fd < 0)
+        return is_absent(errno) ? 0 : fail_errno(failure, "read-only path %s", path);
+    unsigned long flags = MS_BIND | MS_REMOUNT | MS_RDONLY;
+    if (fstatvfs(fd, &st) == 0)
+        flags |= st.f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    int result = mount(path_of_fd(fd), path_of_fd(fd), NULL, MS_BIND | MS_REC, NULL);
+    if (!result)
+        result = change_mount(root, path, flags);
+    if (result < 0)
+        fail_errno(failure, "read-only path %s", path);
+    close(fd);
+    return result;
+}
+
+int restrict_paths(const struct container_spec *spec, int root, struct failure *failure)
+{
+    for (size_t i = 0; i < spec->readonly_count; i++)
+        if (make_readonly(root, spec->readonly_paths[i], failure) < 0)
+            return -1;
+    for (size_t i = 0; i < spec->masked_count; i++)
+        if (mask_path(root, spec->masked[i], failure) < 0)
+            return -1;
+    return 0;
+}
+
+/* `net.ipv4.ip_forward` or, when a component has a dot, `net/ipv4/…`. The
+ * namespaces of the calling process count. */
+int sysctl_apply(const struct pairs *sysctl, struct failure *failure)
+{
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sysctl->count; i++) {
+        const char *name = sysctl->items[i].name;
+        snprintf(path, sizeof path, "/proc/sys/%s", name);
+        if (!strchr(name, '/'))
+            for (char *c = path + strlen("/proc/sys/"); *c; c++)
+                if (*c == '.')
+                    *c = '/';
+        if (!path_stays_below(path) || write_file(path, sysctl->items[i].value) < 0)
+            return fail_errno(failure, "sysctl %s", name);
+    }
+    return 0;
+}

@@ -1,0 +1,14 @@
+/* Between request.c and request_container.c: the decoding of the larger objects. */
+#ifndef HYPER_REQUEST_PARTS_H
+#define HYPER_REQUEST_PARTS_H
+
+#include "json.h"
+#include "request.h"
+
+void decode_container(struct json *json, struct container_spec *spec);
+void decode_process(struct json *json, int object, struct process_spec *spec);
+void decode_pairs(struct json *json, int object, const char *key, struct pairs *pairs);
+void decode_cgroup(struct json *json, int object, struct pairs *pairs);
+char *decode_id(struct json *json, int object, const char *key);
+
+#endif
