@@ -117,14 +117,41 @@ class Qemu:
 
     async def unplug_disk(self, lun: int) -> None:
         """Detach a disk that the guest has let go. Raises VMError."""
-        node, device = f"disk{lun}", f"dev-disk{lun}"
+        await self._unplug(f"dev-disk{lun}")
+        await self._execute("blockdev-del", **{"node-name": f"disk{lun}"})
+
+    async def _unplug(self, device: str) -> None:
         with self._qmp.listener("DEVICE_DELETED") as listener:
             await self._execute("device_del", id=device)
             try:
                 await asyncio.wait_for(_deleted(listener, device), _COMMAND_TIMEOUT)
             except TimeoutError as error:
                 raise VMError(f"QEMU did not let {device} go") from error
-        await self._execute("blockdev-del", **{"node-name": node})
+
+    async def plug_network(self, name: str, tap: int, mac: str) -> None:
+        """Plug a card on the tap of a descriptor, of which QEMU gets a copy. Raises VMError."""
+        async with self._lock:
+            await asyncio.wait_for(self._connected.wait(), _COMMAND_TIMEOUT)
+            self._qmp.send_fd_scm(tap)
+            await self._execute("getfd", fdname=name)
+            await self._execute("netdev_add", type="tap", id=name, fd=name)
+            try:
+                await self._execute(
+                    "device_add",
+                    driver="virtio-net-pci",
+                    id=f"dev-{name}",
+                    netdev=name,
+                    mac=mac,
+                    romfile="",
+                )
+            except VMError:
+                await self._execute("netdev_del", id=name)
+                raise
+
+    async def unplug_network(self, name: str) -> None:
+        """Unplug a card, once the guest has let it go. Raises VMError."""
+        await self._unplug(f"dev-{name}")
+        await self._execute("netdev_del", id=name)
 
     async def pause(self) -> None:
         """Stop the virtual CPUs."""

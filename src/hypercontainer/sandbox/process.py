@@ -112,7 +112,9 @@ async def _run(
     failed = await _boot(sandbox)
     if not failed and not config.linger:
         sandbox.spawn(_end_when_empty(sandbox))
-    await sandbox.lost(failed or await vm.ended)
+    reason = failed or await vm.ended
+    await vm.qemu.close()
+    await sandbox.lost(reason)
     await sandbox.settle(_DRAIN_BOUND)
     await server.drain(_DRAIN_BOUND)
     os.unlink(os.path.join(state_dir, SOCKET))
@@ -167,7 +169,7 @@ async def _end_when_empty(sandbox: "Sandbox") -> None:
         return
     await sandbox.empty.wait()
     if sandbox.config.ephemeral:
-        await sandbox.vm.kill()
+        sandbox.vm.kill_for("its last container has ended")
     else:
         await sandbox.vm.shutdown(_EMPTY_BOUND)
 

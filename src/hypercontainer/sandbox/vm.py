@@ -22,6 +22,9 @@ _BOOT_BOUND = {"kvm": 20.0, "tcg": 60.0}
 _REQUEST_BOUND = {"kvm": 30.0, "tcg": 90.0}
 _MAX_SCALE = 5.0
 _MAX_ERRORS = 8192
+# What QEMU's user-mode network expects of its guest.
+_USER_NIC = {"device": "eth0", "addresses": ["10.0.2.15/24"], "up": True}
+_USER_ROUTE = {"routes": [{"dest": "default", "gateway": "10.0.2.2", "device": "eth0"}]}
 
 
 class VirtualMachine:
@@ -98,6 +101,9 @@ class VirtualMachine:
                 await self.qemu.connect(bound)
                 self.guest = await asyncio.shield(self.control.ready)
                 await self.control.request(Code.STARTPOD, self._setup(pod), timeout=bound)
+                if self.machine.network == "user":
+                    await self.control.request(Code.SETUPINTERFACE, _USER_NIC, timeout=bound)
+                    await self.control.request(Code.SETUPROUTE, _USER_ROUTE, timeout=bound)
         except TimeoutError:
             raise self._not_up(f"no answer in {bound:.0f} s") from None
         except HyperError as error:

@@ -1,0 +1,162 @@
+"""The network that an engine made in a network namespace, as seen and joined from outside.
+
+Works in threads of its own that enter the namespace, with iproute2's JSON:
+3 ms a call, where a netlink library costs 200 ms of import and 20 MB of memory
+in each sandbox.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import HyperError
+from ..system import syscalls
+
+T = TypeVar("T")
+
+TAP_PREFIX = "hypertap"
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_COMMAND_BOUND = 10.0
+# RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE.
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+
+
+class Interface(NamedTuple):
+    """An interface of the namespace; `addresses` are in CIDR form."""
+
+    number: int
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+    addresses: tuple[str, ...]
+
+
+class Route(NamedTuple):
+    """A route: `dest` is CIDR or `default`, `gateway` may be ""."""
+
+    dest: str
+    gateway: str
+    device: str
+
+
+def inside(namespace: int, work: Callable[[], T]) -> T:
+    """Run `work` in a thread in the network namespace of a descriptor; returns its result."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            syscalls.setns(namespace, syscalls.CLONE_NEWNET)
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _run(*argv: str) -> str:
+    """Run a command of iproute2. Raises HyperError with what it said."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_COMMAND_BOUND)
+    except FileNotFoundError:
+        raise HyperError(f"{argv[0]} not found: install iproute2") from None
+    except subprocess.TimeoutExpired:
+        raise HyperError(f"{' '.join(argv)}: no answer in {_COMMAND_BOUND:.0f} s") from None
+    if done.returncode != 0:
+        raise HyperError(f"{' '.join(argv)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _query(*argv: str) -> list[dict[str, Any]]:
+    text = _run("ip", "-j", *argv)
+    return list(json.loads(text)) if text.strip() else []
+
+
+def interfaces() -> list[Interface]:
+    """The interfaces of this namespace, but for loopback and our own taps."""
+    found = []
+    for link in _query("-d", "address", "show"):
+        name = str(link.get("ifname", ""))
+        if link.get("link_type") != "ether" or name.startswith(TAP_PREFIX):
+            continue
+        addresses = tuple(
+            f"{a['local']}/{a['prefixlen']}"
+            for a in link.get("addr_info", [])
+            if a.get("scope") != "link" and "local" in a
+        )
+        up = "UP" in link.get("flags", [])
+        found.append(
+            Interface(link["ifindex"], name, link["address"], link.get("mtu", 1500), up, addresses)
+        )
+    return found
+
+
+def routes() -> list[Route]:
+    """The routes of this namespace's main table that its addresses do not imply.
+
+    Those without a gateway come first, since the others may need them.
+    """
+    found = []
+    for family in ("-4", "-6"):
+        for route in _query(family, "route", "show", "table", "main"):
+            kind = route.get("type", "unicast")
+            device = str(route.get("dev", ""))
+            if route.get("protocol") == "kernel" or kind != "unicast" or not device:
+                continue
+            found.append(Route(route["dst"], str(route.get("gateway", "")), device))
+    return sorted(found, key=lambda r: bool(r.gateway))
+
+
+def join(interface: Interface) -> int:
+    """Make a tap that gets what the interface gets and sends what it is given.
+
+    Both ways are tc redirects. Returns the tap's descriptor; the tap ends with it.
+    """
+    tap = f"{TAP_PREFIX}{interface.number}"
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", tap.encode(), flags))
+        _run("ip", "link", "set", "dev", tap, "mtu", str(interface.mtu), "up")
+        unjoin(interface.name)
+        for source, target in ((interface.name, tap), (tap, interface.name)):
+            _run("tc", "qdisc", "add", "dev", source, "ingress")
+            _run(
+                *("tc", "filter", "add", "dev", source, "parent", "ffff:", "protocol", "all"),
+                *("u32", "match", "u8", "0", "0"),
+                *("action", "mirred", "egress", "redirect", "dev", target),
+            )
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def unjoin(*names: str) -> None:
+    """Remove the redirects of interfaces; none is fine."""
+    for name in names:
+        try:
+            _run("tc", "qdisc", "del", "dev", name, "ingress")
+        except HyperError:
+            pass
+
+
+def change_socket() -> socket.socket:
+    """A netlink socket that becomes readable when this namespace's network changes."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    sock.bind((0, _GROUPS))
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,133 @@
+"""The VM's network cards, kept like the interfaces of an engine's network namespace."""
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HyperError
+from ..guest.protocol import Code
+from . import netns
+from .netns import Interface, Route
+
+if TYPE_CHECKING:
+    from .vm import VirtualMachine
+
+# An engine makes its changes in a burst; they are followed once it is over.
+_SETTLE = 0.05
+_MAX_CARDS = 16
+
+
+class NetworkMirror:
+    """Follows one namespace: a card for each interface, its addresses, MTU and routes."""
+
+    def __init__(self, vm: "VirtualMachine", namespace: int) -> None:
+        """`namespace` is a descriptor of the network namespace; a copy is kept."""
+        self._vm = vm
+        self._namespace = os.dup(namespace)
+        self._cards: dict[int, Interface] = {}
+        self._routes: list[Route] = []
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take what there is now, and follow changes from now on. Raises HyperError."""
+        self._socket = await asyncio.to_thread(netns.inside, self._namespace, netns.change_socket)
+        asyncio.get_running_loop().add_reader(self._socket, self._drain)
+        await self.sync()
+        self._task = asyncio.create_task(self._follow())
+
+    def _drain(self) -> None:
+        try:
+            while self._socket.recv(65536):
+                pass
+        except BlockingIOError:
+            pass
+        except OSError:
+            # ENOBUFS: events were lost, which the next look makes good.
+            pass
+        self._changed.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(_SETTLE)
+            self._changed.clear()
+            try:
+                await self.sync()
+            except HyperError as error:
+                sys.stderr.write(f"network: {error.message}\n")
+
+    async def sync(self) -> None:
+        """Make the VM's network what the namespace's is. Raises HyperError."""
+        async with self._lock:
+            found = await asyncio.to_thread(netns.inside, self._namespace, netns.interfaces)
+            present = {interface.number for interface in found}
+            for index in [i for i in self._cards if i not in present]:
+                await self._remove(index)
+            for interface in found[:_MAX_CARDS]:
+                await self._adapt(interface)
+            await self._adapt_routes()
+
+    async def _adapt(self, wanted: Interface) -> None:
+        known = self._cards.get(wanted.number)
+        if known == wanted:
+            return
+        if known is None or known.mac != wanted.mac:
+            if known is not None:
+                await self._remove(wanted.number)
+            fd = await asyncio.to_thread(netns.inside, self._namespace, lambda: netns.join(wanted))
+            try:
+                await self._vm.qemu.plug_network(f"net{wanted.number}", fd, wanted.mac)
+            finally:
+                os.close(fd)
+            known = None
+        await self._vm.request(Code.SETUPINTERFACE, _setup(wanted, known))
+        self._cards[wanted.number] = wanted
+        self._routes = []
+
+    async def _remove(self, index: int) -> None:
+        gone = self._cards.pop(index)
+        await self._vm.request(Code.DELETEINTERFACE, {"mac": gone.mac, "device": gone.name})
+        await self._vm.qemu.unplug_network(f"net{index}")
+
+    async def _adapt_routes(self) -> None:
+        routes = await asyncio.to_thread(netns.inside, self._namespace, netns.routes)
+        if routes == self._routes or not routes:
+            return
+        payload = [
+            {"dest": r.dest, "device": r.device, **({"gateway": r.gateway} if r.gateway else {})}
+            for r in routes
+        ]
+        await self._vm.request(Code.SETUPROUTE, {"routes": payload})
+        self._routes = routes
+
+    async def stop(self) -> None:
+        """Take the redirects away and let the namespace go."""
+        if self._task is not None:
+            self._task.cancel()
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        names = [interface.name for interface in self._cards.values()]
+        try:
+            await asyncio.to_thread(
+                netns.inside, self._namespace, lambda: netns.unjoin(*names)
+            )
+        except OSError:
+            pass
+        os.close(self._namespace)
+
+
+def _setup(wanted: Interface, known: Interface | None) -> dict[str, Any]:
+    """The SETUPINTERFACE payload that turns `known` (None: a new card) into `wanted`."""
+    payload: dict[str, Any] = {"mac": wanted.mac, "up": wanted.up}
+    if known is None or known.name != wanted.name:
+        payload["name"] = wanted.name
+    if known is None or known.mtu != wanted.mtu:
+        payload["mtu"] = wanted.mtu
+    old = known.addresses if known else ()
+    payload["addresses"] = [a for a in wanted.addresses if a not in old] + [
+        f"-{a}" for a in old if a not in wanted.addresses
+    ]
+    return payload
