@@ -77,6 +77,9 @@ class Attachment(asyncio.Protocol):
                 return
             else:
                 self._arrived.clear()
+        self._pending.clear()
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -91,7 +94,7 @@ class Attachment(asyncio.Protocol):
         """Part of asyncio.Protocol: the peer writes no more, and may still read."""
         self._eof = True
         self._arrived.set()
-        return True
+        return self._ended < len(self._process.outputs)
 
     def pause_writing(self) -> None:
         """Part of asyncio.Protocol."""
@@ -124,7 +127,15 @@ class Attachment(asyncio.Protocol):
         self._transport.write(data)
 
     def end(self, which: int) -> None:
-        """Part of Sink: close once every output has ended and was sent."""
+        """Part of Sink: once every output has ended, send the rest and the end.
+
+        A peer that is still sending would lose what it has not read if the
+        connection were closed; it closes it itself.
+        """
         self._ended += 1
-        if self._ended == len(self._process.outputs) and self._transport is not None:
+        if self._ended < len(self._process.outputs) or self._transport is None:
+            return
+        if self._eof:
             self._transport.close()
+        else:
+            self._transport.write_eof()

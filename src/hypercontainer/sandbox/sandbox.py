@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..guest import spec
+from ..guest.fields import read_object
 from ..guest.protocol import Code
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now
@@ -155,7 +156,7 @@ class Sandbox:
         log: dict[str, Any] | None,
         stdin: bool,
     ) -> None:
-        oci = config.get("process") or {}
+        oci = read_object(config, "process")
         process = Process(
             self.vm.streams,
             INIT,

@@ -1,0 +1,116 @@
+"""What a test leaves on the host: processes, mounts, interfaces, cgroups, sockets, files.
+
+Other tests and people work on the same host, so only what carries one of the
+given directories, or descends from a process that does, is looked at.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SETTLE_BOUND = 15.0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _parents() -> dict[int, int]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            stat = _read(entry / "stat").rpartition(")")[2].split()
+            if stat and stat[0] not in "ZX":
+                found[int(entry.name)] = int(stat[1])
+    return found
+
+
+def processes(directories: list[str]) -> set[str]:
+    """Live processes whose command line or working directory names one of `directories`, or
+    whose ancestor's does."""
+    parents = _parents()
+    own = {os.getpid(), *_ancestors(os.getpid(), parents)}
+
+    def carries(pid: int) -> bool:
+        entry = Path(f"/proc/{pid}")
+        try:
+            cwd = os.readlink(entry / "cwd")
+        except OSError:
+            cwd = ""
+        text = f"{_read(entry / 'cmdline')} {cwd}"
+        return any(directory in text for directory in directories)
+
+    marked = {pid for pid in parents if pid not in own and carries(pid)}
+    return {
+        f"{pid} {_read(Path(f'/proc/{pid}/cmdline'))[:120]}"
+        for pid in parents
+        if pid in marked or marked & set(_ancestors(pid, parents))
+    }
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    while (pid := parents.get(pid, 0)) > 1:
+        yield pid
+
+
+def _lines_with(path: str, directories: list[str]) -> set[str]:
+    return {line for line in _read(Path(path)).splitlines() if any(d in line for d in directories)}
+
+
+def _interfaces() -> set[str]:
+    """Links of our own naming in this network namespace."""
+    links = subprocess.run(
+        ["ip", "-j", "link"], capture_output=True, text=True, check=True, timeout=30
+    )
+    names = [link["ifname"] for link in json.loads(links.stdout)]
+    return {name for name in names if name.startswith(("hyper", "hyp-", "tap-hyp"))}
+
+
+def _cgroups(directories: list[str]) -> set[str]:
+    names = {Path(directory).name for directory in directories}
+    found = subprocess.run(
+        ["find", "/sys/fs/cgroup", "-type", "d"], capture_output=True, text=True, timeout=30
+    )
+    return {path for path in found.stdout.splitlines() if any(n in path for n in names)}
+
+
+def snapshot(directories: list[str]) -> dict[str, set[str]]:
+    """What carries `directories` now."""
+    return {
+        "processes": processes(directories),
+        "mounts": _lines_with("/proc/self/mountinfo", directories),
+        "sockets": _lines_with("/proc/net/unix", directories),
+        "cgroups": _cgroups(directories),
+        "files": {
+            str(path) for directory in directories for path in sorted(Path(directory).rglob("*"))
+        },
+    }
+
+
+def difference(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What is there after and was not before, by kind; empty when nothing is."""
+    found = {kind: after[kind] - before[kind] for kind in after}
+    return {kind: new for kind, new in found.items() if new}
+
+
+@contextmanager
+def none(*directories: Path) -> Iterator[None]:
+    """Fails when the body leaves anything behind that carries `directories`.
+
+    What ends a moment later is no leak.
+    """
+    names = [str(directory) for directory in directories]
+    before = snapshot(names)
+    yield
+    deadline = time.monotonic() + _SETTLE_BOUND
+    while left := difference(before, snapshot(names)):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"left behind: {left}")
+        time.sleep(0.1)
