@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HyperError
 from ..guest.protocol import Code
+from ..system.threads import in_network_namespace
 from . import netns
 from .netns import Interface, Route
 
@@ -29,16 +31,20 @@ class NetworkMirror:
         self._routes: list[Route] = []
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take what there is now, and follow changes from now on. Raises HyperError."""
-        self._socket = await asyncio.to_thread(netns.inside, self._namespace, netns.change_socket)
+        self._socket = await asyncio.to_thread(
+            in_network_namespace, self._namespace, netns.change_socket
+        )
         asyncio.get_running_loop().add_reader(self._socket, self._drain)
         await self.sync()
         self._task = asyncio.create_task(self._follow())
 
     def _drain(self) -> None:
+        assert self._socket is not None
         try:
             while self._socket.recv(65536):
                 pass
@@ -62,7 +68,7 @@ class NetworkMirror:
     async def sync(self) -> None:
         """Make the VM's network what the namespace's is. Raises HyperError."""
         async with self._lock:
-            found = await asyncio.to_thread(netns.inside, self._namespace, netns.interfaces)
+            found = await asyncio.to_thread(in_network_namespace, self._namespace, netns.interfaces)
             present = {interface.number for interface in found}
             for index in [i for i in self._cards if i not in present]:
                 await self._remove(index)
@@ -77,7 +83,9 @@ class NetworkMirror:
         if known is None or known.mac != wanted.mac:
             if known is not None:
                 await self._remove(wanted.number)
-            fd = await asyncio.to_thread(netns.inside, self._namespace, lambda: netns.join(wanted))
+            fd = await asyncio.to_thread(
+                in_network_namespace, self._namespace, lambda: netns.join(wanted)
+            )
             try:
                 await self._vm.qemu.plug_network(f"net{wanted.number}", fd, wanted.mac)
             finally:
@@ -93,7 +101,7 @@ class NetworkMirror:
         await self._vm.qemu.unplug_network(f"net{index}")
 
     async def _adapt_routes(self) -> None:
-        routes = await asyncio.to_thread(netns.inside, self._namespace, netns.routes)
+        routes = await asyncio.to_thread(in_network_namespace, self._namespace, netns.routes)
         if routes == self._routes or not routes:
             return
         payload = [
@@ -107,12 +115,13 @@ class NetworkMirror:
         """Take the redirects away and let the namespace go."""
         if self._task is not None:
             self._task.cancel()
-        asyncio.get_running_loop().remove_reader(self._socket)
-        self._socket.close()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
         names = [interface.name for interface in self._cards.values()]
         try:
             await asyncio.to_thread(
-                netns.inside, self._namespace, lambda: netns.unjoin(*names)
+                in_network_namespace, self._namespace, lambda: netns.unjoin(*names)
             )
         except OSError:
             pass

@@ -114,6 +114,7 @@ async def _run(
         sandbox.spawn(_end_when_empty(sandbox))
     reason = failed or await vm.ended
     await vm.qemu.close()
+    await sandbox.leave_network()
     await sandbox.lost(reason)
     await sandbox.settle(_DRAIN_BOUND)
     await server.drain(_DRAIN_BOUND)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 
 _SHELL = "/bin/sh"
+_ENTERED = b"\xff"
 _SIGNALS = "HUP INT QUIT USR1 USR2 ALRM TERM CONT WINCH"
 # `read` ends early when a trap ran; without one, the sandbox is gone.
 _SCRIPT = f"""
@@ -24,12 +25,16 @@ done
 """
 
 
-def spawn(name: str) -> tuple[int, int]:
-    """Start a proxy called `name`, a child of this process; returns its pid and our end."""
+def spawn(name: str, enter: Callable[[], None] = lambda: None) -> tuple[int, int]:
+    """Start a proxy called `name`, a child of this process; returns its pid and our end.
+
+    `enter` runs in it first, to enter namespaces. Raises OSError when that fails.
+    """
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         try:
+            enter()
             os.setsid()
             null = os.open("/dev/null", os.O_RDWR)
             for fd in (0, 1, 2):
@@ -39,10 +44,18 @@ def spawn(name: str) -> tuple[int, int]:
             os.chdir("/")
             for signum in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(signum, signal.SIG_DFL)
+            os.write(3, _ENTERED)
             os.execv(_SHELL, [name, "-c", _SCRIPT])
+        except OSError as error:
+            os.write(theirs.fileno(), (error.errno or 0).to_bytes(1, "big"))
         finally:
             os._exit(127)
     theirs.close()
+    said = ours.recv(1)
+    if said != _ENTERED:
+        os.waitpid(pid, 0)
+        number = said[0] if said else 0
+        raise OSError(number, os.strerror(number))
     return pid, ours.detach()
 
 

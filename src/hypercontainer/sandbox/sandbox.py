@@ -13,6 +13,7 @@ from ..guest.protocol import Code
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now
 from .disks import Disks
+from .network import NetworkMirror
 from .share import Share
 from .state import write_state
 from .stdio import LogSink
@@ -39,6 +40,7 @@ class Sandbox:
         self.disks: Disks
         self._state_dir = state_dir
         self._share = share
+        self._network: NetworkMirror | None = None
         self._own: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -318,6 +320,20 @@ class Sandbox:
         container.disks.clear()
         if self._share is not None:
             self._share.release(container.cid)
+
+    async def follow_network(self, namespace: int) -> None:
+        """Give the VM what a network namespace (a descriptor) has, now and when it changes."""
+        if self._network is not None:
+            raise Conflict("the virtual machine has a network already")
+        self._network = NetworkMirror(self.vm, namespace)
+        await asyncio.shield(self.ready)
+        await self._network.start()
+
+    async def leave_network(self) -> None:
+        """Take back what `follow_network` did to the namespace."""
+        if self._network is not None:
+            await self._network.stop()
+            self._network = None
 
     def console_log(self) -> str:
         """The path of the console's log."""

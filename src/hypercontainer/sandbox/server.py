@@ -75,6 +75,7 @@ class Server:
             "freeze": self._freeze,
             "pause": self._pause,
             "remove": self._remove,
+            "network": self._network,
             "shutdown": self._stop,
             "events": self._events,
         }
@@ -268,6 +269,12 @@ class Server:
         await self._sandbox.remove_container(
             request.text("container"), force=bool(request.body.get("force", False))
         )
+        return {}
+
+    async def _network(self, request: Request) -> dict[str, Any]:
+        if len(request.fds) != 1:
+            raise BadRequest("network: the descriptor of a network namespace is needed")
+        await self._sandbox.follow_network(request.fds[0])
         return {}
 
     async def _stop(self, request: Request) -> dict[str, Any]:

@@ -5,10 +5,12 @@ What is bound there vanishes with the sandbox process, whatever ends it.
 
 import os
 import shutil
+import stat
 
 from ..errors import BadRequest
 from ..system import syscalls
 from ..system.syscalls import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE
+from ..system.threads import in_mount_namespace
 
 _SIZE = "size=1m,mode=755"
 
@@ -21,6 +23,7 @@ class Share:
         self.root = root
         self._count = 0
         os.makedirs(root, exist_ok=True)
+        self._host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("", "/", "", MS_REC | MS_SLAVE)
         syscalls.mount("hyper", root, "tmpfs", 0, _SIZE)
@@ -30,24 +33,32 @@ class Share:
     def bind(self, cid: str, source: str, *, read_only: bool) -> str:
         """Make `source` appear in the share; returns its path there.
 
-        Raises BadRequest when the source does not exist or can't be bound.
+        It is looked up in the host's mount namespace, so that what an engine
+        mounted after our start is found. Raises BadRequest when it does not
+        exist or can't be bound.
         """
+        try:
+            tree, is_directory = in_mount_namespace(self._host, lambda: _take(source))
+        except FileNotFoundError:
+            raise BadRequest(f"bind source {source} does not exist on the host") from None
+        except OSError as error:
+            raise BadRequest(f"cannot bind {source}: {error.strerror}") from error
         self._count += 1
         path = f"{cid}/{self._count}"
         target = os.path.join(self.root, path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.isdir(source):
-            os.mkdir(target)
-        elif os.path.exists(source):
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        else:
-            raise BadRequest(f"bind source {source} does not exist on the host")
         try:
-            syscalls.mount(source, target, "", MS_BIND | MS_REC)
+            if is_directory:
+                os.mkdir(target)
+            else:
+                os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+            syscalls.move_mount(tree, target)
             if read_only:
                 syscalls.mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
         except OSError as error:
             raise BadRequest(f"cannot bind {source}: {error.strerror}") from error
+        finally:
+            os.close(tree)
         return path
 
     def release(self, cid: str) -> None:
@@ -60,6 +71,11 @@ class Share:
             while os.path.ismount(target) or _is_bound_file(target, directory):
                 syscalls.umount(target, syscalls.MNT_DETACH)
         shutil.rmtree(directory)
+
+
+def _take(source: str) -> tuple[int, bool]:
+    """A copy of the mounts of a host path, and whether it is a directory."""
+    return syscalls.open_tree(source), stat.S_ISDIR(os.stat(source).st_mode)
 
 
 def _is_bound_file(target: str, directory: str) -> bool:

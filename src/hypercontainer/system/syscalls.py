@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 
@@ -40,6 +41,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _LAST_CAP = 63
 _SYS_PIDFD_SEND_SIGNAL = 424
+# The numbers of these are the same on every architecture.
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
 
@@ -77,6 +85,21 @@ def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2). Raises OSError."""
     number = _SYS_PIVOT_ROOT[os.uname().machine]
     _check(_libc.syscall(number, new_root.encode(), put_old.encode()), "pivot_root")
+
+
+def open_tree(path: str) -> int:
+    """A descriptor of a copy of the mounts at `path` and below (open_tree(2)). Raises OSError."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+    return _check(
+        _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, path.encode(), flags), f"mount of {path}"
+    )
+
+
+def move_mount(tree: int, target: str) -> None:
+    """Attach what `open_tree` gave at `target` (move_mount(2)). Raises OSError."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH
+    result = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, target.encode(), flags)
+    _check(result, f"mount on {target}")
 
 
 def die_with_parent(signum: int) -> None:

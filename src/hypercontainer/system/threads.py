@@ -1,0 +1,43 @@
+"""Work in other namespaces, each in a thread of its own that enters them and ends."""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from . import syscalls
+
+T = TypeVar("T")
+
+
+def in_network_namespace(namespace: int, work: Callable[[], T]) -> T:
+    """Run `work` in the network namespace of a descriptor; returns its result."""
+    return _in_thread(lambda: syscalls.setns(namespace, syscalls.CLONE_NEWNET), work)
+
+
+def in_mount_namespace(namespace: int, work: Callable[[], T]) -> T:
+    """Run `work` in the mount namespace of a descriptor; returns its result."""
+
+    def enter() -> None:
+        syscalls.unshare(syscalls.CLONE_FS)
+        syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+
+    return _in_thread(enter, work)
+
+
+def _in_thread(enter: Callable[[], None], work: Callable[[], T]) -> T:
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            enter()
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
