@@ -59,6 +59,7 @@ hyperstart:
 	@$(MAKE) --no-print-directory -C hyperstart
 
 test: setup kernel
+	$(MAKE) --no-print-directory -C hyperstart check
 	$(PYTEST) $(ARGS)
 
 test-unit: setup
