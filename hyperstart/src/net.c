@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/io.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +19,8 @@
 #include "path.h"
 
 #define WAIT_MS 5000 /* for a hot-plugged card */
+#define EJECT_PORT 0xae08
+#define BUS_PORT 0xae10
 
 struct netlink_request {
     struct nlmsghdr header;
@@ -93,11 +97,18 @@ int net_loopback_up(struct failure *failure)
     return index && !set_up(index, true) ? 0 : fail_errno(failure, "loopback interface");
 }
 
+/* "52:54:00:12:34:56" */
 static bool parse_mac(const char *text, unsigned char mac[6])
 {
-    int end = 0;
-    return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3],
-                  &mac[4], &mac[5], &end) == 6 && !text[end];
+    static const char digits[] = "0123456789abcdefABCDEF";
+    if (strlen(text) != 17)
+        return false;
+    for (int i = 0; i < 6; i++, text += 3) {
+        if (strspn(text, digits) != 2 || text[2] != (i < 5 ? ':' : '\0'))
+            return false;
+        mac[i] = (unsigned char)strtoul(text, NULL, 16);
+    }
+    return true;
 }
 
 static int index_by_mac(const char *mac)
@@ -122,10 +133,15 @@ static int index_by_mac(const char *mac)
 static int find_interface(const struct interface_spec *spec, struct failure *failure)
 {
     int64_t end = monotonic_ms() + WAIT_MS;
-    for (;;) {
+    for (bool scanned = false;;) {
         int index = spec->mac ? index_by_mac(spec->mac) : (int)if_nametoindex(spec->device);
         if (index)
             return index;
+        if (!scanned) {
+            scanned = true;
+            write_file("/sys/bus/pci/rescan", "1");
+            continue;
+        }
         if (monotonic_ms() > end)
             return fail(failure, FAIL_SETUP, "network interface %s not found",
                         spec->mac ? spec->mac : spec->device);
@@ -225,17 +241,53 @@ int net_setup_interface(const struct interface_spec *spec, struct failure *failu
     return 0;
 }
 
-/* A card can't be deleted from inside, only taken down; virtual interfaces can. */
+/* The PCI slot of a card, -1 for an interface that is none. */
+static int pci_slot(int index, char *address, size_t size)
+{
+    char name[IF_NAMESIZE], path[128], device[PATH_MAX];
+    unsigned slot;
+    snprintf(path, sizeof path, "/sys/class/net/%s/device", if_indextoname(index, name));
+    if (!realpath(path, device)) /* …/pci0000:00/0000:00:05.0/virtio3 */
+        return -1;
+    char *end = strrchr(device, '/');
+    *end = '\0';
+    char *start = strrchr(device, '/');
+    if (!start || sscanf(start, "/0000:00:%x.0", &slot) != 1 || slot > 31)
+        return -1;
+    snprintf(address, size, "%s", start + 1);
+    return (int)slot;
+}
+
+/*
+ * Let the host have a card back. The kernel has no ACPI here, so the machine's hot-plug
+ * registers (QEMU's docs/specs/acpi_pci_hotplug) are written by hand: the bus, then the slot.
+ */
+static int eject(int slot, const char *address, struct failure *failure)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/remove", address);
+    if (write_file(path, "1") < 0)
+        return fail_errno(failure, "removal of network card %s", address);
+    if (ioperm(EJECT_PORT, 4, 1) < 0 || ioperm(BUS_PORT, 4, 1) < 0)
+        return fail_errno(failure, "hot-plug ports");
+    outl(0, BUS_PORT);
+    outl(1u << slot, EJECT_PORT);
+    return 0;
+}
+
+/* Virtual interfaces are deleted, cards ejected. */
 int net_delete_interface(const struct interface_spec *spec, struct failure *failure)
 {
     struct netlink_request request;
     int index = spec->mac ? index_by_mac(spec->mac) : (int)if_nametoindex(spec->device);
+    char address[32];
     if (!index)
         return 0;
+    int slot = pci_slot(index, address, sizeof address);
+    if (slot >= 0)
+        return eject(slot, address, failure);
     begin_link(&request, RTM_DELLINK, index);
-    if (transact(&request) == 0)
-        return 0;
-    return set_up(index, false) < 0 ? fail_errno(failure, "network interface down") : 0;
+    return transact(&request) < 0 ? fail_errno(failure, "network interface") : 0;
 }
 
 int net_setup_route(const struct route_spec *route, struct failure *failure)

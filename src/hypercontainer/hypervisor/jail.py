@@ -32,6 +32,9 @@ def enter(jail: str, files: list[str], share: str) -> None:
     if share:
         os.makedirs(jail + share)
         syscalls.mount(share, jail + share, "", MS_BIND | MS_REC)
+        # QEMU's 9p server changes the mode of what it creates by way of /proc/self/fd.
+        os.makedirs(f"{jail}/proc/self")
+        syscalls.mount("/proc/self", f"{jail}/proc/self", "", MS_BIND)
     syscalls.mount("", jail, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
     os.chdir(jail)
     syscalls.pivot_root(".", ".")

@@ -4,15 +4,17 @@ import argparse
 import os
 import signal
 import time
+from typing import Any
 
 from ..errors import BadRequest, HyperError
 from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import processes
-from . import bundle, records, terminal
+from . import bundle, hooks, records, terminal
 from .launch import launch
-from .records import GUEST_ID, Record
+from .namespaces import Placement, entering, place
+from .records import Record, state_of
 
 
 def create(args: argparse.Namespace) -> int:
@@ -40,12 +42,13 @@ def run(args: argparse.Namespace) -> int:
         return _run(args, config, rootfs)
 
 
-def _run(args: argparse.Namespace, config: dict[str, object], rootfs: str) -> int:
+def _run(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> int:
     with _reserved(args):
         record = _create(args, config, rootfs)
-        sandbox = records.sandbox_directory(args.root, args.id)
+        sandbox = records.sandbox_of(args.root, record)
         terminal.forward_signals(record["pid"])
-        call(sandbox, "start", {"container": GUEST_ID})
+        call(sandbox, "start", {"container": record["guest_id"]})
+        hooks.run(config, "poststart", state_of(record, "running"))
         if args.detach:
             return 0
         if bool(record["terminal"]) and not args.console_socket:
@@ -78,9 +81,50 @@ class _reserved:
             destroy(self._args.root, self._args.id)
 
 
-def _create(args: argparse.Namespace, config: dict[str, object], rootfs: str) -> Record:
+def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Record:
+    hooks.check(config)
+    placement = place(args.root, config)
+    owner = placement.peer["owner"] if placement.peer else args.id
+    sandbox = records.sandbox_directory(args.root, owner)
+    if placement.peer is None:
+        launch("runv", sandbox, _vm(args, config, host_network=placement.host_network))
+    pid, link = _proxy(args, placement)
+    process = config.get("process") or {}
+    record: Record = {
+        "id": args.id,
+        "owner": owner,
+        "guest_id": records.guest_id(args.id, owner),
+        "bundle": os.path.abspath(args.bundle),
+        "rootfs": rootfs,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "pid": pid,
+        "pid_started": processes.start_time(pid) or 0,
+        "terminal": bool(process.get("terminal")),
+        "annotations": config.get("annotations") or {},
+        "oci_version": config.get("ociVersion"),
+        "process": process,
+        "hooks": config.get("hooks") or {},
+        "uid": os.getuid(),
+    }
+    try:
+        for kind in ("prestart", "createRuntime", "createContainer"):
+            hooks.run(config, kind, state_of(record, "creating"))
+        if placement.peer is None and not placement.host_network:
+            _follow_network(sandbox, pid)
+        _send(args, sandbox, record, config, rootfs, placement, link)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        os.close(link)
+    records.save(args.root, record)
+    write_pid_file(args.pid_file, pid)
+    return record
+
+
+def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool) -> VMConfig:
     cpus, memory = vm_size(config, args.default_cpus, args.default_memory)
-    vm = VMConfig(
+    return VMConfig(
         cpus=cpus,
         memory_mib=memory,
         accel=args.driver,
@@ -88,49 +132,49 @@ def _create(args: argparse.Namespace, config: dict[str, object], rootfs: str) ->
         initrd=args.initrd,
         share=True,
         linger=False,
+        network="user" if host_network else "none",
     )
-    sandbox = records.sandbox_directory(args.root, args.id)
-    launch("runv", sandbox, vm)
-    process = config.get("process")
-    wants_terminal = isinstance(process, dict) and bool(process.get("terminal"))
-    pid, link = spawn(f"runv: {args.id}")
-    names, fds = _streams(args, wants_terminal)
+
+
+def _proxy(args: argparse.Namespace, placement: Placement) -> tuple[int, int]:
     try:
-        call(
-            sandbox,
-            "create",
-            {
-                "container": GUEST_ID,
-                "config": config,
-                "rootfs": {"kind": "share", "path": rootfs},
-                "stdin": True,
-                "fds": [*names, "proxy"],
-            },
-            fds=[*fds, link],
-        )
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        raise
+        return spawn(f"runv: {args.id}", entering(placement))
+    except OSError as error:
+        raise HyperError(f"network namespace of {args.id}: {error.strerror}") from None
+
+
+def _follow_network(sandbox: str, pid: int) -> None:
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call(sandbox, "network", fds=[namespace])
     finally:
-        os.close(link)
-        if wants_terminal and args.console_socket:
-            os.close(fds[0])
-    record = {
-        "id": args.id,
-        "bundle": os.path.abspath(args.bundle),
-        "rootfs": rootfs,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "pid": pid,
-        "pid_started": processes.start_time(pid) or 0,
-        "terminal": wants_terminal,
-        "annotations": config.get("annotations") or {},
-        "oci_version": config.get("ociVersion"),
-        "process": process,
-        "uid": os.getuid(),
+        os.close(namespace)
+
+
+def _send(
+    args: argparse.Namespace,
+    sandbox: str,
+    record: Record,
+    config: dict[str, Any],
+    rootfs: str,
+    placement: Placement,
+    link: int,
+) -> None:
+    """Have the sandbox create the container."""
+    names, fds = _streams(args, record["terminal"])
+    request = {
+        "container": record["guest_id"],
+        "config": config,
+        "rootfs": {"kind": "share", "path": rootfs},
+        "join": {kind: peer["guest_id"] for kind, peer in placement.shared.items()},
+        "stdin": True,
+        "fds": [*names, "proxy"],
     }
-    records.save(args.root, record)
-    write_pid_file(args.pid_file, pid)
-    return record
+    try:
+        call(sandbox, "create", request, fds=[*fds, link])
+    finally:
+        if record["terminal"] and args.console_socket:
+            os.close(fds[0])
 
 
 def _streams(args: argparse.Namespace, wants_terminal: bool) -> tuple[list[str], list[int]]:

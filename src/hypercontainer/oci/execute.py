@@ -11,7 +11,6 @@ from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from . import records, terminal
 from .create import write_pid_file
-from .records import GUEST_ID
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -70,7 +69,8 @@ def _user(text: str) -> dict[str, int]:
 
 
 def _run(args: argparse.Namespace, process: dict[str, Any]) -> int:
-    sandbox = records.sandbox_directory(args.root, args.id)
+    record = records.load(args.root, args.id)
+    sandbox = records.sandbox_of(args.root, record)
     wants_terminal = bool(process.get("terminal"))
     pid, link = spawn(f"runv: exec in {args.id}")
     if not wants_terminal:
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace, process: dict[str, Any]) -> int:
             sandbox,
             "exec",
             {
-                "container": GUEST_ID,
+                "container": record["guest_id"],
                 "process": f"exec-{pid}-{os.urandom(4).hex()}",
                 "spec": process,
                 "stdin": True,

@@ -12,7 +12,7 @@ from ..sandbox import read_state
 from ..sandbox.calls import call
 from ..system import processes
 from . import records
-from .records import GUEST_ID, Record
+from .records import Record
 
 _END_BOUND = 30.0
 
@@ -26,8 +26,11 @@ def start(args: argparse.Namespace) -> int:
             raise NotRunning("cannot start a container that has stopped")
         if current != "created":
             raise NotRunning("cannot start an already running container")
-        sandbox = records.sandbox_directory(args.root, args.id)
-        call(sandbox, "start", {"container": GUEST_ID})
+        sandbox = records.sandbox_of(args.root, record)
+        call(sandbox, "start", {"container": record["guest_id"]})
+    from . import hooks
+
+    hooks.run(record, "poststart", records.state_of(record, "running"))
     return 0
 
 
@@ -40,17 +43,7 @@ def state(args: argparse.Namespace) -> int:
 
 def _state(root: str, record: Record) -> dict[str, Any]:
     current, _ = records.status(root, record)
-    return {
-        "ociVersion": record["oci_version"],
-        "id": record["id"],
-        "pid": records.pid(record, current),
-        "status": current,
-        "bundle": record["bundle"],
-        "rootfs": record["rootfs"],
-        "created": record["created"],
-        "owner": _owner(record["uid"]),
-        "annotations": record["annotations"],
-    }
+    return {**records.state_of(record, current), "owner": _owner(record["uid"])}
 
 
 def _owner(uid: int) -> str:
@@ -69,11 +62,11 @@ def kill(args: argparse.Namespace) -> int:
         if args.all:
             return 0
         raise NotRunning("container not running")
-    sandbox = records.sandbox_directory(args.root, args.id)
+    sandbox = records.sandbox_of(args.root, record)
     call(
         sandbox,
         "signal",
-        {"container": GUEST_ID, "process": "init", "signal": signum, "all": args.all},
+        {"container": record["guest_id"], "process": "init", "signal": signum, "all": args.all},
     )
     return 0
 
@@ -114,24 +107,53 @@ def _delete(args: argparse.Namespace) -> None:
 
 
 def destroy(root: str, cid: str) -> None:
-    """End a container's sandbox, its VM and its proxy, and forget it."""
-    sandbox = records.sandbox_directory(root, cid)
-    current = read_state(sandbox)
-    if current is not None and current["alive"]:
-        running = any(c["status"] != "stopped" for c in current["containers"].values())
-        if running or not current["containers"]:
-            try:
-                call(sandbox, "shutdown", {"timeout": 0}, timeout=_END_BOUND)
-            except HyperError:
-                pass
-        _wait_end(current)
+    """End a container and its proxy, with its VM if it is the last there, and forget it."""
     try:
         record = records.load(root, cid)
     except NotFound:
-        pass
+        _end_sandbox(records.sandbox_directory(root, cid))
+        records.remove(root, cid)
+        return
+    owner = record["owner"]
+    sandbox = records.sandbox_of(root, record)
+    if len(records.members(root, owner)) > 1:
+        _remove_from_pod(sandbox, record["guest_id"])
     else:
-        processes.kill_and_wait(record["pid"], record["pid_started"], signal.SIGKILL, 5.0)
+        _end_sandbox(sandbox)
+    processes.kill_and_wait(record["pid"], record["pid_started"], signal.SIGKILL, 5.0)
     records.remove(root, cid)
+    records.remove_abandoned(root, owner)
+    _run_poststop(record)
+
+
+def _run_poststop(record: Record) -> None:
+    """Poststop hooks; a failing one is told and holds nothing up (runtime.md "Lifecycle")."""
+    from . import hooks
+
+    try:
+        hooks.run(record, "poststop", records.state_of(record, "stopped"))
+    except HyperError as error:
+        sys.stderr.write(f"runv: warning: {error.message}\n")
+
+
+def _remove_from_pod(sandbox: str, guest_id: str) -> None:
+    try:
+        call(sandbox, "remove", {"container": guest_id, "force": True}, timeout=_END_BOUND)
+    except HyperError:
+        pass
+
+
+def _end_sandbox(sandbox: str) -> None:
+    current = read_state(sandbox)
+    if current is None or not current["alive"]:
+        return
+    running = any(c["status"] != "stopped" for c in current["containers"].values())
+    if running or not current["containers"]:
+        try:
+            call(sandbox, "shutdown", {"timeout": 0}, timeout=_END_BOUND)
+        except HyperError:
+            pass
+    _wait_end(current)
 
 
 def _wait_end(current: dict[str, Any]) -> None:
@@ -175,8 +197,8 @@ def ps(args: argparse.Namespace) -> int:
     current, _ = records.status(args.root, record)
     if current == "stopped":
         raise NotRunning("container is not running")
-    sandbox = records.sandbox_directory(args.root, args.id)
-    found = call(sandbox, "processes", {"container": GUEST_ID})["processes"]
+    sandbox = records.sandbox_of(args.root, record)
+    found = call(sandbox, "processes", {"container": record["guest_id"]})["processes"]
     if args.format == "json":
         sys.stdout.write(json.dumps([p["pid"] for p in found]) + "\n")
         return 0
@@ -202,6 +224,6 @@ def _freeze(args: argparse.Namespace, *, frozen: bool) -> int:
         current, _ = records.status(args.root, record)
         if current != ("running" if frozen else "paused"):
             raise NotRunning(f"container is {current}, not {'running' if frozen else 'paused'}")
-        sandbox = records.sandbox_directory(args.root, args.id)
-        call(sandbox, "freeze", {"container": GUEST_ID, "frozen": frozen})
+        sandbox = records.sandbox_of(args.root, record)
+        call(sandbox, "freeze", {"container": record["guest_id"], "frozen": frozen})
     return 0

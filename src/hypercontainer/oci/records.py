@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 _ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}", re.ASCII)
 _RECORD = "container.json"
-# The guest names the only container of its VM.
+# What the guest calls the first container of its VM.
 GUEST_ID = "c"
 
 
@@ -39,9 +39,28 @@ def directory(root: str, cid: str) -> str:
     return os.path.join(root, cid)
 
 
-def sandbox_directory(root: str, cid: str) -> str:
-    """The state directory of the container's sandbox."""
-    return os.path.join(directory(root, cid), "sandbox")
+def sandbox_directory(root: str, owner: str) -> str:
+    """The state directory of the sandbox that the container `owner` was the first of."""
+    return os.path.join(directory(root, owner), "sandbox")
+
+
+def sandbox_of(root: str, record: Record) -> str:
+    """The state directory of a container's sandbox."""
+    return sandbox_directory(root, record["owner"])
+
+
+def members(root: str, owner: str) -> list[Record]:
+    """The containers that live in the VM of `owner`."""
+    return [record for record in all_records(root) if record["owner"] == owner]
+
+
+def guest_id(cid: str, owner: str) -> str:
+    """What the guest calls a container: ids of engines may be longer than it takes."""
+    if cid == owner:
+        return GUEST_ID
+    import hashlib
+
+    return f"{GUEST_ID}-{hashlib.sha256(cid.encode()).hexdigest()[:32]}"
 
 
 def reserve(root: str, cid: str) -> None:
@@ -70,7 +89,29 @@ def load(root: str, cid: str) -> Record:
 
 def remove(root: str, cid: str) -> None:
     """Forget the container; gone already is fine."""
+    if len(members(root, cid)) > 1:
+        # Others live in its VM: the directory stays for the sandbox, without the record.
+        os.unlink(os.path.join(directory(root, cid), _RECORD))
+        return
     shutil.rmtree(directory(root, cid), ignore_errors=True)
+
+
+def remove_abandoned(root: str, owner: str) -> None:
+    """Forget the directory of a deleted container once its VM has no other."""
+    kept = os.path.exists(os.path.join(directory(root, owner), _RECORD))
+    if not kept and not members(root, owner):
+        shutil.rmtree(directory(root, owner), ignore_errors=True)
+
+
+def all_records(root: str) -> list[Record]:
+    """The records of all containers; one that vanishes meanwhile is left out."""
+    found = []
+    for cid in all_ids(root):
+        try:
+            found.append(load(root, cid))
+        except NotFound:
+            continue
+    return found
 
 
 def all_ids(root: str) -> list[str]:
@@ -98,10 +139,10 @@ def locked(root: str, cid: str) -> Iterator[None]:
 
 def status(root: str, record: Record) -> tuple[str, dict[str, Any]]:
     """The OCI status (created, running, paused, stopped) and the container's state."""
-    state = read_state(sandbox_directory(root, record["id"]))
+    state = read_state(sandbox_of(root, record))
     if state is None:
         return "stopped", {}
-    container: dict[str, Any] = state["containers"].get(GUEST_ID, {})
+    container: dict[str, Any] = state["containers"].get(record["guest_id"], {})
     return str(container.get("status", "stopped")), container
 
 
@@ -110,3 +151,17 @@ def pid(record: Record, current: str) -> int:
     if current == "stopped" or not processes.alive(record["pid"], record["pid_started"]):
         return 0
     return int(record["pid"])
+
+
+def state_of(record: Record, current: str) -> dict[str, Any]:
+    """The state as the runtime specification wants it (runtime.md "State")."""
+    return {
+        "ociVersion": record["oci_version"],
+        "id": record["id"],
+        "pid": pid(record, current),
+        "status": current,
+        "bundle": record["bundle"],
+        "rootfs": record["rootfs"],
+        "created": record["created"],
+        "annotations": record["annotations"],
+    }

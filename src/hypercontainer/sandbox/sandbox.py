@@ -125,13 +125,18 @@ class Sandbox:
         files: list[dict[str, Any]],
         log: dict[str, Any] | None,
         stdin: bool,
+        *,
+        join: dict[str, str] | None = None,
     ) -> Container:
-        """Create a container up to the point before its program runs."""
+        """Create a container up to the point before its program runs.
+
+        `join` names for a kind of namespace the container that it is shared with.
+        """
         container = Container(check_id("container", cid))
         self.containers.add(container)
         try:
             async with self._resources_of(container):
-                await self._create(container, config, rootfs, files, log, stdin)
+                await self._create(container, config, rootfs, files, log, stdin, join or {})
         except BaseException:
             self.containers.drop(container.cid)
             raise
@@ -157,6 +162,7 @@ class Sandbox:
         files: list[dict[str, Any]],
         log: dict[str, Any] | None,
         stdin: bool,
+        join: dict[str, str],
     ) -> None:
         oci = read_object(config, "process")
         process = Process(
@@ -177,6 +183,8 @@ class Sandbox:
             ),
         )
         message["files"] = files
+        message["join"] = {kind: self.containers.get(cid).cid for kind, cid in join.items()}
+        message["namespaces"] = [n for n in message["namespaces"] if n not in join]
         container.seccomp = {
             k: v for k, v in message["process"].items() if k in ("seccomp", "seccomp_flags")
         }

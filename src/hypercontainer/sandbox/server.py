@@ -153,6 +153,7 @@ class Server:
             list(body.get("files") or []),
             body.get("log"),
             bool(body.get("stdin", False)),
+            join=body.get("join") or {},
         )
         self._carry(request, container.cid, INIT)
         return {"pid": container.guest_pid}

@@ -1,0 +1,76 @@
+"""Hooks of an OCI configuration (runtime-spec 1.1, config.md "POSIX-platform Hooks")."""
+
+import json
+import os
+import subprocess
+from typing import Any
+
+from ..errors import BadRequest, HyperError, NotSupported
+
+_DEFAULT_BOUND = 120.0
+_KINDS = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+)
+
+
+def check(config: dict[str, Any]) -> None:
+    """Raises BadRequest naming the key of a malformed hook."""
+    hooks = config.get("hooks") or {}
+    if not isinstance(hooks, dict):
+        raise BadRequest("hooks: an object is expected")
+    for kind, entries in hooks.items():
+        if kind not in _KINDS:
+            raise BadRequest(f"hooks: unknown kind {kind!r}")
+        if kind == "startContainer" and entries:
+            raise NotSupported("hooks.startContainer: not supported yet")
+        for index, hook in enumerate(entries or []):
+            path = hook.get("path") if isinstance(hook, dict) else None
+            if not isinstance(path, str) or not path.startswith("/"):
+                raise BadRequest(f"hooks.{kind}[{index}].path: an absolute path is needed")
+            timeout = hook.get("timeout")
+            if timeout is not None and (not isinstance(timeout, int) or timeout <= 0):
+                raise BadRequest(f"hooks.{kind}[{index}].timeout: {timeout!r} is not positive")
+
+
+def run(config: dict[str, Any], kind: str, state: dict[str, Any]) -> None:
+    """Run the hooks of a kind on the host, in order, each with the state on stdin.
+
+    Raises HyperError with what a failing hook said.
+    """
+    for index, hook in enumerate((config.get("hooks") or {}).get(kind) or []):
+        _run_one(hook, f"{kind} hook #{index}", json.dumps(state))
+
+
+def _run_one(hook: dict[str, Any], what: str, state: str) -> None:
+    path = hook["path"]
+    bound = float(hook.get("timeout") or _DEFAULT_BOUND)
+    try:
+        done = subprocess.run(
+            hook.get("args") or [path],
+            executable=path,
+            env=_environment(hook),
+            input=state,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=bound,
+        )
+    except subprocess.TimeoutExpired:
+        raise HyperError(f"error running {what}: {path}: no end in {bound:g} s") from None
+    except OSError as error:
+        raise HyperError(f"error running {what}: {path}: {error.strerror}") from None
+    if done.returncode != 0:
+        raise HyperError(
+            f"error running {what}: exit status {done.returncode},"
+            f" stdout: {done.stdout.strip()}, stderr: {done.stderr.strip()}"
+        )
+
+
+def _environment(hook: dict[str, Any]) -> dict[str, str]:
+    pairs = (entry.partition("=") for entry in hook.get("env") or [])
+    return {name: value for name, _, value in pairs} if hook.get("env") else dict(os.environ)
