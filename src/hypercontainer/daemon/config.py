@@ -364,3 +364,13 @@ def _unquoted(value: str) -> str:
 
 
 assert {key.attribute for key in KEYS if key.attribute} <= {f.name for f in fields(Config)}
+
+
+def markdown_table() -> str:
+    """The keys as docs/hyperd.md shows them."""
+    rows = ["| key | default | meaning |", "| --- | --- | --- |"]
+    for key in KEYS:
+        name = f"`[{key.section}] {key.name}`" if key.section else f"`{key.name}`"
+        default = f"`{key.default}`" if key.default else ""
+        rows.append(f"| {name} | {default} | {key.doc} |")
+    return "\n".join(rows) + "\n"

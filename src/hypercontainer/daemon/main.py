@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -89,7 +90,7 @@ def main() -> NoReturn:
 
     code = 0
     try:
-        run(config, ready=background.ready if background else _notify_ready)
+        run(config, ready=lambda message: _ready(message, background))
     except (HyperError, OSError) as error:
         code = 1
         if background:
@@ -106,11 +107,11 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def _notify_ready(message: str) -> None:
-    """Tell a supervisor (sd_notify(3)), and those who read the log."""
-    import socket
-
+def _ready(message: str, background: Background | None) -> None:
+    """Tell those who read the log, the waiting command, and a supervisor (sd_notify(3))."""
     logging.getLogger(__name__).info("%s", message)
+    if background is not None:
+        background.ready(message)
     address = os.environ.pop("NOTIFY_SOCKET", "")
     if not address:
         return

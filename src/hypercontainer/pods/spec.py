@@ -258,7 +258,12 @@ def _volume(node: Node) -> tuple[str, VolumeSpec]:
     _refuse(node, "option", "fstype")
     _cache(node)
     node.done()
-    return name, VolumeSpec(name, posixpath.normpath(source) if source else "")
+    return name, VolumeSpec(name, _normal(source) if source else "")
+
+
+def _normal(path: str) -> str:
+    """An absolute path without superfluous slashes and dots (normpath keeps a leading `//`)."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def _cache(node: Node) -> None:
@@ -360,9 +365,9 @@ def _mounts(node: Node, volumes: dict[str, VolumeSpec]) -> tuple[VolumeMount, ..
     result: dict[str, VolumeMount] = {}
     for item in node.objects("volumes"):
         path = item.text("path")
-        if not path.startswith("/") or ".." in path.split("/") or posixpath.normpath(path) == "/":
+        if not path.startswith("/") or ".." in path.split("/") or _normal(path) == "/":
             raise item.bad("path", f"{path!r} is not an absolute path below / without '..'")
-        path = posixpath.normpath(path)
+        path = _normal(path)
         if path in result:
             raise item.bad("path", f"{path} has two volumes")
         name, detail = item.text("volume"), item.child("detail")

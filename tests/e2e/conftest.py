@@ -1,0 +1,33 @@
+"""Fixtures for all end-to-end tests."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.hyperd_process import Hyperd
+
+
+def _hyperd(directory: Path) -> Iterator[Hyperd]:
+    if os.geteuid() != 0:
+        pytest.skip("hyperd needs root")
+    daemon = Hyperd(directory)
+    try:
+        daemon.start()
+        daemon.load_image()
+        yield daemon
+    finally:
+        daemon.close()
+
+
+@pytest.fixture(scope="module")
+def hyperd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hyperd]:
+    """A running hyperd for a module's tests, with the image busybox:latest."""
+    yield from _hyperd(tmp_path_factory.mktemp("hyperd"))
+
+
+@pytest.fixture
+def own_hyperd(tmp_path: Path) -> Iterator[Hyperd]:
+    """A running hyperd of one test, which may be killed and started again."""
+    yield from _hyperd(tmp_path)

@@ -1,0 +1,139 @@
+"""The configuration file: every key, and errors with file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.daemon import config as configuration
+from hypercontainer.daemon.config import KEYS, Config, check, load
+from hypercontainer.daemon.main import configure, parser
+from hypercontainer.errors import BadRequest, HyperError, NotSupported
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config"
+    path.write_text(text)
+    return path
+
+
+def error_of(tmp_path: Path, text: str) -> HyperError:
+    with pytest.raises(HyperError) as caught:
+        load(write(tmp_path, text))
+    return caught.value
+
+
+def test_all_that_matters_is_read(tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel"
+    kernel.touch()
+    config = load(
+        write(
+            tmp_path,
+            f"""# a comment
+Root = /srv/hyper
+Host=tcp://[::1]:1246
+Kernel="{kernel}"
+hypervisor = KVM
+StorageBaseSize = 3gb
+Registry_mirror = a.example, b.example:5000
+Initrd =
+
+[Log]
+max-size = 10m
+max-file = 3
+""",
+        )
+    )
+    assert config.root == Path("/srv/hyper")
+    assert config.host == ("::1", 1246)
+    assert config.kernel == str(kernel)
+    assert config.initrd is None
+    assert config.storage_base_size == 3 << 30
+    assert config.registry_mirrors == ("a.example", "b.example:5000")
+    assert (config.log_max_size, config.log_max_file) == (10 << 20, 3)
+    check(config)
+
+
+def test_every_default_that_the_table_names_is_accepted(tmp_path: Path) -> None:
+    lines = [f"{key.name} = {key.default}" for key in KEYS if not key.section]
+    log = [f"{key.name} = {key.default}" for key in KEYS if key.section == "Log"]
+    config = load(write(tmp_path, "\n".join([*lines, "[Log]", *log])))
+    assert {**config_values(config), "where": {}} == config_values(Config())
+
+
+def config_values(config: Config) -> dict[str, object]:
+    return {name: getattr(config, name) for name in Config.__dataclass_fields__}
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "says"),
+    [
+        ("Rot = /x", BadRequest, "unknown key Rot: did you mean Root?"),
+        ("Zzz = 1", BadRequest, "unknown key Zzz"),
+        ("max-size = 1m", BadRequest, "unknown key max-size"),
+        ("Root = relative", BadRequest, "Root: 'relative' is not an absolute path"),
+        ("Root /x", BadRequest, "is not of the form KEY = VALUE"),
+        ("Host = 127.0.0.1:80", BadRequest, "Host: '127.0.0.1:80' is not of the form tcp://"),
+        ("Host = tcp://127.0.0.1:99999", BadRequest, "Host: "),
+        ("Kernel = /no/such/kernel", BadRequest, "Kernel: there is no file /no/such/kernel"),
+        ("Hypervisor = bochs", BadRequest, "Hypervisor: 'bochs' is none of"),
+        ("Hypervisor = libvirt", NotSupported, "Hypervisor: libvirt is not supported yet"),
+        ("Accel = hax", BadRequest, "Accel: 'hax' is none of"),
+        ("BootTimeout = soon", BadRequest, "BootTimeout: 'soon' is not a number of seconds"),
+        ("StorageDriver = overlay", NotSupported, "StorageDriver: overlay is not supported yet"),
+        ("StorageBaseSize = big", BadRequest, "StorageBaseSize: 'big' is not a size"),
+        ("StorageBaseSize = 1k", BadRequest, "StorageBaseSize: '1k' is not between"),
+        ("DisableIptables = perhaps", BadRequest, "DisableIptables: 'perhaps' is neither"),
+        ("EnableVsock = true", NotSupported, "EnableVsock: true is not supported yet"),
+        ("Bridge = br0", NotSupported, "Bridge: br0 is not supported yet"),
+        ("Bios = /x/bios.bin", NotSupported, "Bios: /x/bios.bin is not supported yet"),
+        ("gRPCHost = 127.0.0.1:22318", NotSupported, "gRPCHost: "),
+        ("VmFactoryPolicy = {}", NotSupported, "VmFactoryPolicy: "),
+        ("Logger = syslog", NotSupported, "Logger: syslog is not supported yet"),
+        ("[Net]", BadRequest, "unknown section [Net]"),
+        ("[Log", BadRequest, "is not a section"),
+    ],
+)
+def test_errors_name_file_and_line(
+    tmp_path: Path, line: str, kind: type[HyperError], says: str
+) -> None:
+    error = error_of(tmp_path, f"# one\n\n{line}\n")
+    assert type(error) is kind
+    assert error.message.startswith(f"{tmp_path}/config:3: ")
+    assert says in error.message
+    assert "\n" not in error.message
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    error = error_of(tmp_path, "Root = /a\nroot = /b\n")
+    assert error.message.endswith("config:2: Root was set in line 1 already")
+
+
+def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadRequest, match="there is no configuration file"):
+        load(tmp_path / "none")
+    monkeypatch.setattr(configuration, "DEFAULT_FILE", tmp_path / "none")
+    assert load(None) == Config()
+
+
+def test_another_root_has_a_state_directory_of_its_own(tmp_path: Path) -> None:
+    assert Config().state_dir == Path("/run/hyper")
+    first, second = Config(root=tmp_path / "a").state_dir, Config(root=tmp_path / "b").state_dir
+    assert first != second
+    assert first.parent == Path("/run/hyper")
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "Root = /a\nHost = tcp://127.0.0.1:1\n")
+    arguments = ["--config", str(file), "--root", "/b", "--insecure_registry", "x:5000,y"]
+    config = configure(parser().parse_args(arguments))
+    assert config.root == Path("/b")
+    assert config.host == ("127.0.0.1", 1)
+    assert config.insecure_registries == ("x:5000", "y")
+
+
+def test_a_reachable_listener_needs_the_flag(tmp_path: Path) -> None:
+    file = write(tmp_path, "\nHost = tcp://0.0.0.0:1246\n")
+    with pytest.raises(BadRequest, match=r"config:2: Host 0\.0\.0\.0 can be reached by others"):
+        configure(parser().parse_args(["--config", str(file)]))
+    config = configure(parser().parse_args(["--config", str(file), "--insecure_host"]))
+    assert config.host == ("0.0.0.0", 1246)

@@ -1,0 +1,42 @@
+"""The documents say what the code does."""
+
+import re
+from pathlib import Path
+
+from hypercontainer.daemon.config import markdown_table
+from hypercontainer.daemon.main import parser
+from hypercontainer.daemon.server import LATER, routes
+from hypercontainer.errors import HyperError
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_table_of_keys() -> None:
+    assert markdown_table() in (DOCS / "hyperd.md").read_text()
+
+
+def test_the_flags() -> None:
+    text = (DOCS / "hyperd.md").read_text()
+    flags = {option for action in parser()._actions for option in action.option_strings}
+    assert set(re.findall(r"^\| `(--\w+)", text, re.M)) == flags - {"-h", "--help"}
+
+
+def test_the_routes() -> None:
+    text = (DOCS / "rest-api.md").read_text()
+    documented = set(re.findall(r"`(GET|POST|PUT|DELETE)\s+(/[^`\s]*)`", text))
+    assert documented == {(route.method, route.path) for route in routes()}
+    later = set(re.findall(r"`(\w+)\s+(/[^`\s]*)`", text.partition("### Not yet")[2]))
+    assert later == set(LATER)
+
+
+def test_the_codes_of_errors() -> None:
+    text = (DOCS / "rest-api.md").read_text()
+    for error in HyperError.__subclasses__():
+        assert f"`{error.code}` {error.status}" in " ".join(text.split()), error
+
+
+def test_the_keys_of_a_pod() -> None:
+    code = (DOCS.parent / "src/hypercontainer/pods/spec.py").read_text()
+    text = (DOCS / "pod-spec.md").read_text()
+    for key in set(re.findall(r'node\.\w+\("(\w+)"', code)):
+        assert re.search(rf"\b{key}\b", text) or key == "driver", key
