@@ -14,8 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-START_BOUND = 30.0
+START_BOUND = 125.0
+"""Seconds, a little more than hyperd gives itself."""
 _RETRY_BOUND = 5.0
+_BAD_CONFIGURATION = 2
 
 
 def start_hyperd(address: Address, note: Callable[[str], None]) -> None:
@@ -58,7 +60,8 @@ def _await_answer(address: Address, code: int, said: str) -> None:
             address.connect().close()
             return
         except DaemonUnavailable as error:
-            if time.monotonic() > deadline or not error.missing:
+            hopeless = code == _BAD_CONFIGURATION or not error.missing
+            if hopeless or time.monotonic() > deadline:
                 break
         time.sleep(0.05)
     lines = [line for line in said.splitlines() if line.strip()]
