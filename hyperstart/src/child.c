@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -108,14 +109,27 @@ static int set_standard_fds(const struct child *child, int slave, struct failure
     return 0;
 }
 
-/* So that the program may open /dev/stdout again after it gave up root. */
+static bool is_null(int fd)
+{
+    struct stat st;
+    return !fstat(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
+}
+
+/* Inside the container: its own /dev/null in the place of the VM's, and pipes that the
+ * program may open again by /dev/stdout after it gave up root. */
 static void give_standard_fds(uid_t uid)
 {
     struct stat st;
-    for (int fd = 0; fd < 3; fd++)
-        if (!fstat(fd, &st) && st.st_uid != uid && (S_ISFIFO(st.st_mode) || isatty(fd)))
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    for (int fd = 0; fd < 3; fd++) {
+        if (is_null(fd) && is_null(null))
+            dup2(null, fd);
+        else if (!fstat(fd, &st) && st.st_uid != uid && (S_ISFIFO(st.st_mode) || isatty(fd)))
             if (fchown(fd, uid, st.st_gid) < 0)
                 continue;
+    }
+    if (null >= 0)
+        close(null);
 }
 
 static int set_oom_score(const struct process_spec *process, struct failure *failure)

@@ -94,6 +94,15 @@ static bool block_name(int host, struct disk_address at, char *name, size_t size
     return found;
 }
 
+/* The node is there a moment before the disk behind it. */
+static bool can_be_opened(const char *device)
+{
+    int fd = open(device, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 static int find_device(struct disk_address at, char *device, size_t size, struct failure *failure)
 {
     char scan[64], name[64], request[64];
@@ -102,7 +111,7 @@ static int find_device(struct disk_address at, char *device, size_t size, struct
         int host = scsi_host();
         if (host >= 0 && block_name(host, at, name, sizeof name)) {
             snprintf(device, size, "/dev/%s", name);
-            if (!access(device, F_OK))
+            if (can_be_opened(device))
                 return 0;
         } else if (host >= 0 && attempt % 20 == 0) {
             snprintf(scan, sizeof scan, "/sys/class/scsi_host/host%d/scan", host);
@@ -113,7 +122,7 @@ static int find_device(struct disk_address at, char *device, size_t size, struct
         }
         if (monotonic_ms() > end)
             break;
-        usleep(5000);
+        usleep(attempt < 20 ? 500 : 5000);
     }
     return fail(failure, FAIL_SETUP, "disk %d:%d did not appear within %d s", at.target, at.lun,
                 WAIT_MS / 1000);

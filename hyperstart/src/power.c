@@ -79,19 +79,22 @@ static bool has_children(void)
     return !waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) || errno != ECHILD;
 }
 
-/* What has to reach a disk or a share; the rest goes with the VM. Bottom up. */
+/* What has to reach a disk or a share; the rest goes with the VM. Bottom up, which
+ * is the reverse of the order in which it was mounted. */
 static int unmount_work(const void *argument, struct failure *failure)
 {
     (void)argument, (void)failure;
-    char line[1024];
-    static char targets[512][256];
+    char line[8192];
+    static char *targets[1024];
     size_t count = 0;
-    FILE *mounts = fopen("/proc/self/mounts", "re");
-    while (mounts && count < 512 && fgets(line, sizeof line, mounts))
-        if (sscanf(line, "%*s %255s", targets[count]) == 1 &&
-            !strncmp(targets[count], "/run/hyper/", 11))
-            count++;
     sync();
+    FILE *mounts = fopen("/proc/self/mounts", "re");
+    while (mounts && count < 1024 && fgets(line, sizeof line, mounts)) {
+        strtok(line, " ");
+        char *target = strtok(NULL, " ");
+        if (target && !strncmp(target, "/run/hyper/", 11))
+            targets[count++] = strdup(target);
+    }
     while (count--)
         if (umount2(targets[count], UMOUNT_NOFOLLOW) < 0)
             umount2(targets[count], UMOUNT_NOFOLLOW | MNT_DETACH);

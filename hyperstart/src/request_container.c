@@ -76,7 +76,7 @@ static void decode_lower(struct json *json, int rootfs, struct rootfs_spec *spec
 static void decode_rootfs(struct json *json, struct rootfs_spec *spec)
 {
     int rootfs = json_object(json, 0, "rootfs");
-    char *kind = json_string(json, rootfs, "kind", JSON_REQUIRED);
+    char *kind = json_string(json, rootfs, "kind", JSON_OPTIONAL);
     if (!kind) {
         fail(json->failure, FAIL_BAD_REQUEST, "rootfs.kind is missing");
     } else if (!strcmp(kind, "overlay")) {
