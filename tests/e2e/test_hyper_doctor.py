@@ -5,9 +5,16 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.e2e.command_line import BOUND, HYPER, Hyper
+import pytest
 
-pytest_plugins = ["tests.e2e.hyper_fixture"]
+from tests.e2e.command_line import BOUND, HYPER, Hyper
+from tests.e2e.hyperd_process import Hyperd
+
+
+@pytest.fixture(scope="module")
+def hyper(hyperd: Hyperd) -> Hyper:
+    """`hyper` for the module's hyperd."""
+    return Hyper(hyperd.socket)
 
 
 def test_doctor(hyper: Hyper) -> None:

@@ -9,8 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.command_line import BOUND, Hyper, until
+from tests.e2e.hyperd_process import Hyperd
 
-pytest_plugins = ["tests.e2e.hyper_fixture"]
+
+@pytest.fixture(scope="module")
+def hyper(hyperd: Hyperd) -> Hyper:
+    """`hyper` for the module's hyperd."""
+    return Hyper(hyperd.socket)
+
 
 SCRIPT = "echo first; echo second >&2; while :; do sleep 0.1; done"
 
@@ -59,9 +65,9 @@ def test_streams_stay_apart_and_whole(hyper: Hyper, box: str) -> None:
 
 
 def test_user_directory_and_variables(hyper: Hyper, box: str) -> None:
-    options = ("-u", "www-data", "-w", "/tmp", "-e", "A=1", "-e", "KEPT=no")
+    options = ("-u", "user", "-w", "/tmp", "-e", "A=1", "-e", "KEPT=no")
     out = hyper.text("exec", *options, box, "sh", "-c", "id -u; pwd; echo $A $KEPT")
-    assert out == "33\n/tmp\n1 no"
+    assert out == "1000\n/tmp\n1 no"
     done = hyper("exec", "-u", "nobody-there", box, "true")
     assert done.returncode == 125 and b"nobody-there" in done.stderr
 

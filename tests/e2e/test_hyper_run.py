@@ -10,8 +10,13 @@ import pytest
 from hypercontainer import Client
 from hypercontainer.errors import NotFound
 from tests.e2e.command_line import BOUND, HYPER, Hyper, until
+from tests.e2e.hyperd_process import Hyperd
 
-pytest_plugins = ["tests.e2e.hyper_fixture"]
+
+@pytest.fixture(scope="module")
+def hyper(hyperd: Hyperd) -> Hyper:
+    """`hyper` for the module's hyperd."""
+    return Hyper(hyperd.socket)
 
 
 def test_exit_code_and_separate_streams(hyper: Hyper) -> None:
@@ -34,7 +39,7 @@ def test_program_that_cannot_run(hyper: Hyper, program: str, code: int, message:
     assert hyper.text("list", "-aq") == ""
 
 
-def test_missing_image_leaves_nothing(hyper: Hyper) -> None:
+def test_missing_image_leaves_nothing(hyper: Hyper, hyperd: Hyperd) -> None:
     image = "127.0.0.1:1/does-not-exist"
     done = hyper("run", "--name", "ghost", image)
     assert (done.returncode, done.stdout) == (125, b"")
@@ -45,6 +50,7 @@ def test_missing_image_leaves_nothing(hyper: Hyper) -> None:
     assert done.returncode == 125
     assert done.stderr.count(b"\n") == 1 and b"no such image" in done.stderr
     assert hyper.text("list", "-aq") == ""
+    hyperd.nothing_left()
 
 
 def test_a_mebibyte_through_stdin_and_stdout(hyper: Hyper) -> None:
@@ -164,18 +170,18 @@ def test_create_then_start_attached(hyper: Hyper) -> None:
     script = "cat; hostname; id -un; pwd; echo $A; exit 5"
     created = hyper.text(
         "create", "-i", "--name", "later", "--hostname", "box", "-e", "A=b c", "-w", "/tmp",
-        "-u", "www-data", "-l", "x=y", "-m", "160m", "busybox", "sh", "-c", script,
+        "-u", "user", "-l", "x=y", "-m", "160m", "busybox", "sh", "-c", script,
     )  # fmt: skip
     assert "Created" in hyper.text("list", "-a")
     done = hyper("start", "-ai", "later", input=b"input\n")
-    assert (done.returncode, done.stdout) == (5, b"input\nbox\nwww-data\n/tmp\nb c\n")
+    assert (done.returncode, done.stdout) == (5, b"input\nbox\nuser\n/tmp\nb c\n")
     details = json.loads(hyper.text("inspect", created[:12]))[0]
     assert details["Id"] == created and details["State"]["ExitCode"] == 5
     assert details["Config"]["Labels"]["x"] == "y"
     assert hyper.text("rm", "later") == "later"
 
 
-def test_python_client_that_never_opens_stdin(hyper: Hyper) -> None:
+def test_python_client_that_never_opens_stdin(hyper: Hyper, hyperd: Hyperd) -> None:
     """Not only what came until the first flush (kata-containers #13640)."""
     client = Client(hyper.host)
     script = "for i in 1 2 3 4 5; do echo $i; sleep 0.4; done; echo end >&2; exit 4"
@@ -184,6 +190,7 @@ def test_python_client_that_never_opens_stdin(hyper: Hyper) -> None:
     with pytest.raises(NotFound):
         client.run("no-such-image:x", pull=False)
     assert client.list_containers(all=True) == []
+    hyperd.nothing_left()
 
 
 def test_output_is_only_what_was_attached(hyper: Hyper) -> None:
