@@ -105,3 +105,20 @@ def test_the_client_is_exported_late() -> None:
         "from hypercontainer import Client; Client('unix:///x')"
     )
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">&-", 0, b""),
+        ("<&- >&- 2>&-", 0, b""),
+        (">/dev/full", 1, b"hyper: no space left on device\n"),
+        ("| true", 0, b""),
+    ],
+)
+def test_standard_files_that_do_not_work(redirection: str, code: int, said: bytes) -> None:
+    hyper = Path(sys.executable).with_name("hyper")
+    done = subprocess.run(
+        ["sh", "-c", f"{hyper} help {redirection}"], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)

@@ -27,10 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if program not in ("hyper", "hyperctl"):
         program = "hyper"
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_files()
     try:
-        code = _run(program, arguments)
-        sys.stdout.flush()
-        return code
+        return _run(program, arguments)
     except BrokenPipeError:
         return _quiet_broken_pipe()
     except KeyboardInterrupt:
@@ -86,11 +85,17 @@ def _run(program: str, arguments: list[str]) -> int:
         failure = COMMANDS[name].failure
         session = Session(program, options.host, debug)
         code: int = getattr(COMMANDS[name].load(), f"command_{name}")(session, parsed)
+        sys.stdout.flush()
         return code
     except HyperError as error:
         report(program, error, debug)
         if isinstance(error, UsageError) or error.exit_code != DAEMON_FAILURE:
             return error.exit_code
+        return failure
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        report(program, _unexpected(error), debug)
         return failure
 
 
@@ -103,6 +108,19 @@ def command_parser(program: str, name: str) -> Parser | None:
     parser = Parser(f"{program} {name}", command.summary[0].upper() + command.summary[1:] + ".")
     getattr(command.load(), f"configure_{name}")(parser)
     return parser
+
+
+def _unexpected(error: Exception) -> HyperError:
+    """An error that no part of ours explains, as one line."""
+    if isinstance(error, OSError) and error.strerror:
+        about = f"{error.filename}: " if error.filename else ""
+        wrapped = HyperError(f"{about}{error.strerror.lower()}")
+    else:
+        wrapped = HyperError(
+            f"internal error: {type(error).__name__}: {error}: `--debug` shows where"
+        )
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _unknown(program: str, name: str) -> str:
@@ -123,6 +141,17 @@ def report(program: str, error: HyperError, debug: bool) -> None:
         if error.detail:
             tell(error.detail.rstrip())
         traceback.print_exception(error)
+
+
+def _open_standard_files() -> None:
+    """A caller may have closed some: then /dev/null takes the place, and no socket does."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _quiet_broken_pipe() -> int:

@@ -26,6 +26,7 @@ DEFAULT_HOST = "unix:///var/run/hyper.sock"
 API_VERSION = "1.17"
 CONNECT_TIMEOUT = 10.0
 _MAX_ERROR_BODY = 1 << 20
+_BLOCK = 1 << 18
 
 
 class DaemonUnavailable(HyperError):
@@ -101,7 +102,8 @@ class Address:
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, address: Address) -> None:
-        super().__init__("hyperd" if address.path else f"{address.host}:{address.port}")
+        name = "hyperd" if address.path else f"{address.host}:{address.port}"
+        super().__init__(name, blocksize=_BLOCK)
         self._address = address
 
     def connect(self) -> None:
@@ -242,7 +244,7 @@ class Transport:
                         sent,
                         encode_chunked=upload is not None,
                     )
-                except BrokenPipeError:
+                except (BrokenPipeError, ConnectionResetError):
                     pass  # hyperd has answered before the body's end: the answer says why
                 raw = connection.getresponse()
                 if raw.status >= 400:
