@@ -1,0 +1,220 @@
+"""The image store: what the rest of hyper uses of this package."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterable, Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import BadRequest, Conflict, NotFound
+from . import archive, reference
+from .auth import Auth
+from .content import Content
+from .hosts import CERTIFICATES, Hosts
+from .model import Image, Layer
+from .pull import Puller
+from .records import Files
+from .reference import Reference
+from .shared import ProgressFn, SharedWork
+from .squash import FSTYPE
+from .upper import make_upper
+
+_Removed = list[dict[str, str]]
+_Layers = list[Layer]
+
+
+class ImageStore:
+    """Images below one folder, owned by this process. Use it from one event loop.
+
+    `mirrors` stand in for docker.io; `insecure` lists registries (host, host:port, or a network in
+    CIDR form) that may be used without TLS or with a certificate nobody vouches for.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        mirrors: Sequence[str] = (),
+        insecure: Sequence[str] = (),
+        platform: str = "linux/amd64",
+        certificates: Sequence[Path] = CERTIFICATES,
+    ) -> None:
+        """Opens the store; raises Conflict if another process has it open."""
+        self._files = Files(root)
+        self._content = Content(self._files)
+        hosts = Hosts(tuple(mirrors), tuple(insecure), tuple(certificates))
+        self._platform = platform
+        self._puller = Puller(self._content, hosts, platform)
+        self._pulls: SharedWork[str] = SharedWork()
+        self._configs: dict[str, dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Let another process open the store."""
+        self._files.close()
+
+    async def pull(
+        self, ref: str, *, auth: Auth | None = None, progress: ProgressFn | None = None
+    ) -> Image:
+        """Bring an image from its registry; pulls of one image at the same time are one.
+
+        Raises BadRequest (name), NotFound, AccessDenied, RegistryError, BadImage, NoSpace.
+        """
+        name = reference.parse(ref)
+
+        async def work(tell: ProgressFn) -> str:
+            image_id, new = await self._puller.pull(name, auth, tell)
+            verb = "Downloaded newer image" if new else "Image is up to date"
+            tell({"status": f"Status: {verb} for {name}"})
+            return image_id
+
+        return self._image(await self._pulls.run((name.canonical, auth), work, progress))
+
+    async def load(
+        self,
+        source: Path | BinaryIO | AsyncIterable[bytes],
+        progress: ProgressFn | None = None,
+    ) -> list[Image]:
+        """Take in the images of a `docker save` or OCI archive, plain, gzip or zstd.
+
+        Raises BadImage, NotFound (other platforms only), NoSpace.
+        """
+        tell = progress or (lambda _: None)
+        loaded = await archive.load(self._content, source, self._platform, tell)
+        return [self._image(image_id) for image_id in loaded]
+
+    def list(self) -> list[Image]:
+        """All images, newest first."""
+        images = [self._image(image_id) for image_id in self._files.index.images]
+        return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
+
+    def get(self, ref_or_id: str) -> Image:
+        """An image by name, id, or the begin of an id; NotFound says how to get it."""
+        return self._image(self._resolve(ref_or_id)[0])
+
+    async def tag(self, ref_or_id: str, new: str) -> None:
+        """Give an image one more name; the tag is taken from what had it."""
+        image_id, _ = self._resolve(ref_or_id)
+        name = reference.parse(new)
+        if name.tag is None or name.digest:
+            raise BadRequest(f"can't tag with {new!r}: a digest is no tag")
+        record = self._files.index.images[image_id]
+        config = await asyncio.to_thread(self._files.read_config, image_id)
+        await asyncio.to_thread(self._content.commit, config, record.layers, [name])
+
+    async def remove(
+        self,
+        ref_or_id: str,
+        *,
+        force: bool = False,
+        in_use: Callable[[str], bool] = lambda _: False,
+    ) -> _Removed:
+        """Take a name away; with the last one the image goes, and the layers only it used.
+
+        An image that `in_use` (called with its id) affirms stays, at most without names (`force`).
+        Raises NotFound, Conflict.
+        """
+        image_id, by = self._resolve(ref_or_id)
+        index = self._files.index
+        tags = [tag for tag, value in index.tags.items() if value == image_id]
+        digests = list(index.images[image_id].digests)
+        if by is not None and (len(tags) > 1 or (by.canonical not in tags and tags)):
+            gone = [t for t in tags if t == by.canonical]
+            gone_digests = [d for d in digests if d == by.canonical]
+            await asyncio.to_thread(self._content.untag, gone, gone_digests, image_id)
+            return [{"untagged": _familiar(name)} for name in (*gone, *gone_digests)]
+        if by is None and len(tags) > 1 and not force:
+            raise Conflict(
+                f"image {_short(image_id)} has several names ({', '.join(map(_familiar, tags))}):"
+                " remove them one by one, or use --force"
+            )
+        used = in_use(image_id)
+        if used and not force:
+            raise Conflict(f"image {ref_or_id} is used by a container: remove the container first")
+        result = [{"untagged": _familiar(name)} for name in (*tags, *digests)]
+        if used:
+            await asyncio.to_thread(self._content.untag, tags, digests, image_id)
+            return result
+        layers = await asyncio.to_thread(self._content.drop, image_id)
+        self._configs.pop(image_id, None)
+        return [*result, *({"deleted": digest} for digest in (image_id, *layers))]
+
+    def make_upper(self, path: Path, size: int) -> None:
+        """Make the writable disk of a container: sparse ext4 of `size` bytes. Blocks for ~10 ms."""
+        make_upper(path, size, self._files.root / "cache")
+
+    def _resolve(self, text: str) -> tuple[str, Reference | None]:
+        """The id that a name, an id or its begin means, and the name if it was one."""
+        index = self._files.index
+        if text.startswith("sha256:") and text in index.images:
+            return text, None
+        try:
+            name = reference.parse(text)
+        except BadRequest:
+            name = None
+        if name is not None:
+            found = self._by_name(name)
+            if found:
+                return found, name
+        digits = text.removeprefix("sha256:")
+        if digits and all(c in "0123456789abcdef" for c in digits):
+            matches = [i for i in index.images if i.startswith(f"sha256:{digits}")]
+            if len(matches) == 1:
+                return matches[0], None
+            if matches:
+                raise BadRequest(f"image id {text} is ambiguous: give more digits")
+        if name is None and len(digits) < 64:
+            reference.parse(text)  # says what is wrong with the name
+        raise NotFound(f"no such image: {text}: pull it with `hyper pull {text}`")
+
+    def _by_name(self, name: Reference) -> str | None:
+        index = self._files.index
+        if name.digest is None:
+            return index.tags.get(name.canonical)
+        wanted = name.with_digest(name.digest).canonical
+        for image_id, record in index.images.items():
+            if wanted in record.digests:
+                return image_id
+        return None
+
+    def _image(self, image_id: str) -> Image:
+        index = self._files.index
+        record = index.images[image_id]
+        config = self._configs.get(image_id)
+        if config is None:
+            config = self._configs[image_id] = json.loads(self._files.read_config(image_id))
+        layers = [self._layer(diff_id) for diff_id in dict.fromkeys(record.layers)]
+        created = config.get("created")
+        return Image(
+            id=image_id,
+            repo_tags=[_familiar(tag) for tag, value in index.tags.items() if value == image_id],
+            repo_digests=[_familiar(digest) for digest in record.digests],
+            config=config,
+            created=created if isinstance(created, str) else "",
+            size=sum(layer.size for layer in layers),
+            layers=self._stack(record.layers),
+        )
+
+    def _layer(self, diff_id: str) -> Layer:
+        size = self._files.layers[diff_id].size
+        return Layer(diff_id, self._files.layer_path(diff_id), FSTYPE, size)
+
+    def _stack(self, diff_ids: Sequence[str]) -> _Layers:
+        """The layers to mount, bottom first, without those that change nothing."""
+        stack: _Layers = []
+        known = self._files.layers
+        for diff_id in reversed(dict.fromkeys(reversed(diff_ids))):
+            if known[diff_id].entries:
+                stack.append(self._layer(diff_id))
+            if known[diff_id].opaque_root:
+                stack = stack[-1:]
+        if not stack and diff_ids:
+            stack.append(self._layer(diff_ids[-1]))
+        return stack
+
+
+def _familiar(canonical: str) -> str:
+    return str(reference.parse(canonical))
+
+
+def _short(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")[:12]
