@@ -148,7 +148,7 @@ def test_namespaces() -> None:
     kinds[1]["path"] = "/proc/1/ns/net"
     found = message({"linux": {"namespaces": kinds}})["namespaces"]
     assert found == ["pid", "ipc", "uts", "cgroup", "mount"]
-    assert message({})["namespaces"] == ["mount"]
+    assert message({})["namespaces"] == ["mount", "cgroup"]
     for kind in ("user", "time"):
         with pytest.raises(NotSupported, match=rf"linux.namespaces\[0\]: {kind}"):
             message({"linux": {"namespaces": [{"type": kind}]}})

@@ -162,8 +162,8 @@ def _namespaces(linux: dict[str, Any]) -> list[str]:
         # The VM is the container's network namespace, whatever the host's path says.
         if kind != "network":
             kinds.append(kind)
-    if "mount" not in kinds:
-        kinds.append("mount")
+    # Without one of its own a container would see the guest's whole tree of control groups.
+    kinds += [kind for kind in ("mount", "cgroup") if kind not in kinds]
     return kinds
 
 
