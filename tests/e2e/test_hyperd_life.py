@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.client import Client
+from hypercontainer.client.streams import RawStream
 from hypercontainer.errors import Conflict, HyperError, NotFound, NotRunning, ProgramError
 from tests.e2e.hyperd_process import Hyperd, wait_until
 
@@ -146,10 +147,13 @@ def test_terminal_attach_detach_and_resize(hyperd: Hyperd) -> None:
     client = hyperd.client
     container = hyperd.create("sh", tty=True, stdin=True)
     first = client.attach(container, stdin=True)
+    client.resize(container, 11, 22)
     client.start_container(container)
+    first.write(b"stty size\n")
+    read_until(first, b"11 22")
     client.resize(container, 33, 77)
     first.write(b"stty size\n")
-    seen = read_until(first, b"33 77")
+    read_until(first, b"33 77")
     first.close()
     wait_until(lambda: hyperd.state_of(container)["Running"], "it goes on")
 
@@ -163,10 +167,10 @@ def test_terminal_attach_detach_and_resize(hyperd: Hyperd) -> None:
     hyperd.nothing_left()
 
 
-def read_until(stream: "object", what: bytes) -> bytes:
+def read_until(stream: RawStream, what: bytes) -> bytes:
     seen = b""
     while what not in seen:
-        data = stream.read()  # type: ignore[attr-defined]
+        data = stream.read()
         assert data, seen
         seen += data
     return seen
@@ -245,3 +249,29 @@ def test_an_image_in_use_and_one_that_is_not_there(hyperd: Hyperd) -> None:
 def test_the_clients_package_runs_a_program(hyperd: Hyperd) -> None:
     result = Client(f"unix://{hyperd.socket}").run("busybox", ["echo", "hi"])
     assert (result.exit_code, result.stdout) == (0, b"hi\n")
+
+
+def test_a_pod_of_two_containers(hyperd: Hyperd) -> None:
+    client = hyperd.client
+    command = ["sh", "-c", "echo x >> /n; sleep 0.$(( $(wc -l < /n) * 3 )); exit $(wc -l < /n)"]
+    spec = {
+        "id": "two",
+        "containers": [
+            {"name": "short", "image": "busybox", "command": command},
+            {"name": "long-lived", "image": "busybox", "command": ["sleep", "100"]},
+        ],
+    }
+    client.create_pod(spec)
+    client.start_pod("two")
+    assert client.wait("short") == 1
+    assert hyperd.vm_of("short")["VmmPid"] == hyperd.vm_of("long-lived")["VmmPid"] > 0
+    client.start_container("short")
+    assert client.wait("short") == 2, "again in the same VM, on the same disk"
+    info = client.pod_info("two")
+    assert info["status"]["phase"] == "Running"
+    assert [s["phase"] for s in info["status"]["containerStatus"]] == ["failed", "running"]
+    client.remove_container("short")
+    assert hyperd.execute("long-lived", "echo", "hi") == (0, "hi\n")
+    client.stop_pod("two", 0)
+    hyperd.nothing_left()
+    client.remove_pod("two")

@@ -109,12 +109,12 @@ class Hijack:
         reader, writer = streams
         up = asyncio.create_task(self._copy_in(writer, stdin))
         down = asyncio.create_task(_copy(reader, self._writer))
+        waited: set[asyncio.Future[Any]] = {up, down, self.gone}
         try:
-            await asyncio.wait(
-                [down, self.gone, up_end := asyncio.ensure_future(_when_detached(up))],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            up_end.cancel()
+            while True:
+                done, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                if done != {up} or up.result():
+                    break
         finally:
             for task in (up, down):
                 task.cancel()
@@ -144,11 +144,6 @@ class Hijack:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_BOUND):
                 await self._writer.wait_closed()
-
-
-async def _when_detached(up: "asyncio.Task[bool]") -> None:
-    if not await asyncio.shield(up):
-        await asyncio.get_running_loop().create_future()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,7 +5,7 @@ import json
 
 from aiohttp import web
 
-from ..errors import BadRequest, NotFound, NotSupported
+from ..errors import BadRequest, NotFound, NotSupported, Timeout
 from ..pods import views
 from ..pods.model import Container
 from ..pods.spec import MAX_GRACE, parse_signal
@@ -205,13 +205,7 @@ async def exit_code(request: web.Request) -> web.Response:
             removed = params.boolean(request, "removed")
             return web.json_response(await service.exit_code(reference, removed=removed))
     except TimeoutError:
-        raise _still_runs(reference, timeout) from None
-
-
-def _still_runs(reference: str, timeout: int | None) -> Exception:
-    from ..errors import Timeout
-
-    return Timeout(f"{reference} still runs after {timeout} s")
+        raise Timeout(f"{reference} still runs after {timeout} s") from None
 
 
 async def _exec_code(request: web.Request, reference: str, exec_id: str) -> int:
@@ -238,8 +232,8 @@ async def resize(request: web.Request) -> web.Response:
     rows, columns = (params.integer(request, name, 0, 65535) for name in ("h", "w"))
     if rows is None or columns is None:
         raise BadRequest(f"{request.path}: the parameters h and w are needed")
-    client = of(request).pods.client_of(container)
-    await client.resize(container.id, request.query.get("exec") or "init", rows, columns)
+    process = request.query.get("exec") or "init"
+    await of(request).pods.resize(container, process, rows, columns)
     return web.json_response({})
 
 

@@ -5,14 +5,12 @@ import base64
 import binascii
 import contextlib
 import json
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from ..errors import BadRequest, HyperError, NoSpace, to_wire
+from ..errors import BadRequest, HyperError, to_wire
 from ..images import Auth, Image
 from ..pods.views import unix_time
 from . import params
@@ -106,24 +104,16 @@ def _auth(header: str) -> Auth | None:
     return Auth(
         username=fields["username"],
         password=fields["password"],
-        token=fields["registrytoken"] or fields["identitytoken"],
+        identity_token=fields["identitytoken"],
+        registry_token=fields["registrytoken"],
     )
 
 
 async def load(request: web.Request) -> web.StreamResponse:
     """Load images from an archive, the body."""
-    context = of(request)
-    directory = context.config.root / "tmp"
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile(dir=directory, prefix="load-", suffix=".tar") as file:
-        try:
-            async for chunk in request.content.iter_chunked(_CHUNK):
-                await asyncio.to_thread(file.write, chunk)
-            file.flush()
-        except OSError as error:
-            raise NoSpace(f"keep the archive in {directory}: {error.strerror or error}") from error
-        stream = _Stream(request)
-        return await stream.run(context.images.load(Path(file.name), progress=stream.progress))
+    stream = _Stream(request)
+    body = request.content.iter_chunked(_CHUNK)
+    return await stream.run(of(request).images.load(body, progress=stream.progress))
 
 
 def _created(image: Image) -> int:

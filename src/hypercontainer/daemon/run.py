@@ -3,17 +3,14 @@
 import asyncio
 import contextlib
 import logging
-import shutil
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 from ..images import ImageStore
 from ..pods.layout import Layout
 from ..pods.runner import Defaults
 from ..pods.service import PodService
 from ..pods.store import Store
-from ..volumes import make_upper
 from .config import Config
 from .context import Context
 from .lock import Lock
@@ -48,7 +45,6 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
     layout = Layout(config.root, config.state_dir)
     for directory in (layout.containers, layout.volumes, layout.sandboxes):
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-    await asyncio.to_thread(_clear, config.root / "tmp")
     store = Store(layout.database)
     images = ImageStore(
         config.root / "images",
@@ -64,7 +60,7 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
         log_max_size=config.log_max_size,
         log_max_file=config.log_max_file,
     )
-    pods = PodService(layout, store, images, defaults, make_upper)
+    pods = PodService(layout, store, images, defaults)
     listeners = Listeners(application(Context(config, pods, images)))
     try:
         await pods.open()
@@ -76,7 +72,4 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
         await listeners.stop()
         await pods.close()
         store.close()
-
-
-def _clear(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
+        images.close()

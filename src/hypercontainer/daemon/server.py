@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 
 _SHUTDOWN_BOUND = 2.0
 _BACKLOG = 256
+
+# Routes that may take as long as a container lives: they do not hold the end of hyperd up.
+_PATIENT = ("/attach", "/exec/start", "/exitcode", "/container/logs")
+_WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 
 # Routes of the original that come with later versions.
 LATER = (
@@ -59,8 +64,9 @@ def routes() -> list[web.RouteDef]:
 
 def application(context: Context) -> web.Application:
     """The web application; each route also as /v1.2/PATH."""
-    app = web.Application(middlewares=[_errors, _browsers], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[_errors, _browsers, _patient], client_max_size=MAX_BODY)
     app[CONTEXT] = context
+    app[_WAITING] = set()
     for route in routes():
         app.router.add_route(route.method, route.path, route.handler)
         app.router.add_route(route.method, r"/v{version:\d[\d.]*}" + route.path, route.handler)
@@ -111,10 +117,25 @@ async def _browsers(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
+@web.middleware
+async def _patient(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Know the requests that wait for a process, to end them when hyperd ends."""
+    task = asyncio.current_task()
+    if task is None or not request.path.endswith(_PATIENT):
+        return await handler(request)
+    waiting = request.app[_WAITING]
+    waiting.add(task)
+    try:
+        return await handler(request)
+    finally:
+        waiting.discard(task)
+
+
 class Listeners:
     """The sockets that hyperd answers on."""
 
     def __init__(self, app: web.Application) -> None:
+        self._app = app
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_BOUND
         )
@@ -166,6 +187,9 @@ class Listeners:
             with contextlib.suppress(OSError):
                 if path.stat().st_ino == inode:
                     path.unlink()
+        waiting = self._app[_WAITING]
+        for task in tuple(waiting):
+            task.cancel()
         await self._runner.cleanup()
 
 

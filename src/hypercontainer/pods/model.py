@@ -73,9 +73,10 @@ class Container:
     anonymous: list[str] = field(default_factory=list)
     state: State = field(default_factory=State)
 
-    # Not stored: those who attached before the start (and whether with stdin), why it was
-    # killed, and the end of this run.
+    # Not stored: those who attached before the start (and whether with stdin), the rows and
+    # columns of the terminal to begin with, why it was killed, and the end of this run.
     waiting: list[tuple["asyncio.Future[Attachment]", bool]] = field(default_factory=list)
+    window: tuple[int, int] | None = None
     kill_reason: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -51,7 +51,6 @@ class _Plan:
 class Runner:
     """Starts pods and sees to their ends.
 
-    `make_disk` makes the disk of a container, given its path and size in bytes;
     `on_end` is told of each pod whose VM is to go. With a `zygote`, VMs start
     quicker. Methods that change a pod are called with its lock held.
     """
@@ -62,11 +61,9 @@ class Runner:
         store: Store,
         images: ImageStore,
         defaults: Defaults,
-        make_disk: Callable[[Path, int], None],
         on_end: Callable[[Pod], None],
     ) -> None:
         self.zygote: Zygote | None = None
-        self._make_disk = make_disk
         self._layout = layout
         self._store = store
         self._images = images
@@ -131,9 +128,13 @@ class Runner:
         stdin = container.spec.stdin
         if stdin is None:
             stdin = container.spec.tty or any(wanted for _, wanted in container.waiting)
+        config = oci.container_config(pod, container, binds)
+        if container.spec.tty and container.window:
+            rows, columns = container.window
+            config["process"]["consoleSize"] = {"height": rows, "width": columns}
         return _Plan(
             container,
-            oci.container_config(pod, container, binds),
+            config,
             rootfs,
             oci.injected_files(pod, container),
             stdin,
@@ -169,7 +170,7 @@ class Runner:
             return
         partial = upper.with_suffix(".part")
         partial.unlink(missing_ok=True)
-        self._make_disk(partial, self._defaults.disk_size)
+        self._images.make_upper(partial, self._defaults.disk_size)
         partial.rename(upper)
 
     async def _launch(self, pod: Pod) -> SandboxClient:

@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
@@ -47,13 +46,12 @@ class PodService:
         store: Store,
         images: ImageStore,
         defaults: Defaults,
-        make_disk: Callable[[Path, int], None],
     ) -> None:
         self.layout = layout
         self.store = store
         self.images = images
         self.pods: dict[str, Pod] = {}
-        self.runner = Runner(layout, store, images, defaults, make_disk, self.pod_ended)
+        self.runner = Runner(layout, store, images, defaults, self.pod_ended)
         self.execs = Execs()
         self._containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}
@@ -320,6 +318,8 @@ class PodService:
                 await gone.cleared.wait()
             return gone.exit_code
         await container.ended.wait()
+        if not container.state.finished_at:
+            raise NotFound(f"container {container.name} was removed before it was started")
         if removed and (left := self._gone.get(container.id)) is not None:
             await left.cleared.wait()
         return container.state.exit_code
@@ -358,6 +358,13 @@ class PodService:
             if not future.done():
                 future.cancel()
             container.waiting = [w for w in container.waiting if w[0] is not future]
+
+    async def resize(self, container: Container, process: str, rows: int, columns: int) -> None:
+        """Set the size of a terminal; of one that does not run yet, the size to begin with."""
+        if process == "init" and not container.live:
+            container.window = (rows, columns)
+            return
+        await self.client_of(container).resize(container.id, process, rows, columns)
 
     def client_of(self, container: Container) -> SandboxClient:
         """The sandbox of a running container. Raises NotRunning."""
