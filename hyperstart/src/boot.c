@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -66,6 +67,17 @@ void boot_mounts(void)
     /* Mounts and namespaces come and go with a wait for RCU each: 20 ms at 100 Hz, else. */
     write_file("/sys/kernel/rcu_expedited", "1");
     open_console();
+}
+
+/* Linux sizes the limits of its init for a small system: too few descriptors for
+ * hundreds of processes, and too few processes for a container's user. */
+void boot_limits(void)
+{
+    struct rlimit files = {.rlim_cur = 524288, .rlim_max = 524288};
+    struct rlimit unlimited = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    setrlimit(RLIMIT_NOFILE, &files);
+    setrlimit(RLIMIT_NPROC, &unlimited);
+    setrlimit(RLIMIT_SIGPENDING, &unlimited);
 }
 
 static void load_module(const char *name)

@@ -204,18 +204,21 @@ static void unmount_patiently(const char *path)
     }
 }
 
-int disk_release(struct disk_address at, struct failure *failure)
+void disk_unmount(struct disk_address at)
 {
-    char path[128], name[64];
+    char path[128];
     snprintf(path, sizeof path, DISKS_DIR "/%d-%d", at.target, at.lun);
     if (is_mount_point(path))
         unmount_patiently(path);
     rmdir(path);
-    int host = scsi_host(), result = 0;
-    if (host >= 0 && block_name(host, at, name, sizeof name)) {
-        snprintf(path, sizeof path, "/sys/block/%s/device/delete", name);
-        if (write_file(path, "1") < 0)
-            result = fail_errno(failure, "delete of disk %d:%d", at.target, at.lun);
-    }
-    return result;
+}
+
+void disk_forget(struct disk_address at)
+{
+    char path[128], name[64];
+    int host = scsi_host();
+    if (host < 0 || !block_name(host, at, name, sizeof name))
+        return;
+    snprintf(path, sizeof path, "/sys/block/%s/device/delete", name);
+    write_file(path, "1"); /* fails when the host has unplugged it already */
 }

@@ -20,8 +20,9 @@ int disk_mount(const struct disk_spec *disk, bool read_only, struct failure *fai
 /* In the main process, before the child that releases the disk is forked, so that no
  * new container's child comes in between: a descriptor that holds the disk's lock, or -1. */
 int disk_lock(struct disk_address at);
-/* In that child: unmount it and have the kernel forget the device. */
-int disk_release(struct disk_address at, struct failure *failure);
+/* In that child: unmount it, and have the kernel forget the device. */
+void disk_unmount(struct disk_address at);
+void disk_forget(struct disk_address at);
 void disk_directory(struct disk_address at, char *path, size_t size); /* relative to DISKS_DIR */
 
 #endif

@@ -50,7 +50,7 @@ void job_start(uint64_t seq, job_work work, const void *argument, int *keep, siz
 {
     struct job *job = allocate(sizeof *job);
     int pipes[2];
-    if (pipe2(pipes, O_CLOEXEC) < 0)
+    if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK) < 0)
         die("pipe: %s", strerror(errno));
     job->seq = seq;
     job->report = pipes[0];

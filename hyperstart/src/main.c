@@ -54,6 +54,7 @@ int main(void)
     }
     /* Containers get no look at this memory through a child on its way to its program. */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    boot_limits();
     boot_mounts();
     boot_modules();
     boot_cgroups();

@@ -252,7 +252,10 @@ static int pci_slot(int index, char *address, size_t size)
     char *end = strrchr(device, '/');
     *end = '\0';
     char *start = strrchr(device, '/');
-    if (!start || sscanf(start, "/0000:00:%x.0", &slot) != 1 || slot > 31)
+    if (!start || strncmp(start, "/0000:00:", 9) != 0)
+        return -1;
+    slot = (unsigned)strtoul(start + 9, NULL, 16);
+    if (slot > 31)
         return -1;
     snprintf(address, size, "%s", start + 1);
     return (int)slot;

@@ -103,8 +103,11 @@ int process_prepare(const struct process_spec *spec, struct program *program,
     return find_program(spec, program, failure);
 }
 
+/* The defaults of systemd for what the main process has raised for itself. */
 static int set_rlimits(const struct process_spec *spec, struct failure *failure)
 {
+    struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
+    setrlimit(RLIMIT_NOFILE, &files);
     for (size_t i = 0; i < spec->rlimits_count; i++) {
         const struct rlimit_spec *from = &spec->rlimits[i];
         struct rlimit limit = {
