@@ -7,7 +7,16 @@ child before it executes QEMU, in a mount namespace that ends with it.
 import os
 
 from ..system import syscalls
-from ..system.syscalls import MS_BIND, MS_NODEV, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SLAVE
+from ..system.syscalls import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    MS_SLAVE,
+)
 
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 _SETTINGS = ("/etc/ld.so.cache", "/etc/resolv.conf")
@@ -29,6 +38,11 @@ def enter(jail: str, files: list[str], share: str) -> None:
             _bind_file(jail, path)
     if os.path.exists("/dev/kvm"):
         _bind_file(jail, "/dev/kvm", flags=0)
+    # For /proc/self/fd; of other processes it shows nothing.
+    os.mkdir(jail + "/proc", 0o555)
+    syscalls.mount(
+        "proc", jail + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "subset=pid,hidepid=2"
+    )
     if share:
         os.makedirs(jail + share)
         syscalls.mount(share, jail + share, "", MS_BIND | MS_REC)

@@ -15,7 +15,9 @@ class Machine(NamedTuple):
     exported over 9p ("" for none), `network` is `none` or `user`, `user_id`
     the uid and gid that the VMM runs as (ignored with a share, whose server
     needs to own files as the guest says), `jail` an empty directory for the
-    VMM's root file system ("" for none).
+    VMM's root file system ("" for none), `memory_fd` a memfd for its RAM (-1
+    for memory of its own), shared with it unless it starts as a clone:
+    `incoming` means that its state comes later, from a template.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Machine(NamedTuple):
     network: str
     user_id: int
     jail: str
+    memory_fd: int = -1
+    incoming: bool = False
 
 
 class Vmm(NamedTuple):

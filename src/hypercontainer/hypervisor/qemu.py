@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _COMMAND_TIMEOUT = 30.0
+_POLL = 0.001
 
 
 async def _deleted(listener: EventListener, device: str) -> None:
@@ -36,6 +37,7 @@ class Qemu:
         self.vmm = vmm
         self._qmp = QMPClient("hyper")
         self._connected = asyncio.Event()
+        self._closed = False
         self._next_lun = 0
         self._lock = asyncio.Lock()
 
@@ -47,8 +49,17 @@ class Qemu:
             raise VMError(f"QEMU's monitor did not answer: {error or 'time-out'}") from error
         self._connected.set()
 
+    async def _until_connected(self) -> None:
+        """Raises VMError when it comes to nothing."""
+        try:
+            await asyncio.wait_for(self._connected.wait(), _COMMAND_TIMEOUT)
+        except TimeoutError as error:
+            raise VMError("QEMU's monitor did not answer") from error
+        if self._closed:
+            raise VMError("the virtual machine is gone")
+
     async def _execute(self, command: str, **arguments: Any) -> Any:
-        await asyncio.wait_for(self._connected.wait(), _COMMAND_TIMEOUT)
+        await self._until_connected()
         try:
             return await asyncio.wait_for(
                 self._qmp.execute(command, arguments or None), _COMMAND_TIMEOUT
@@ -104,7 +115,7 @@ class Qemu:
         except OSError as error:
             raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
         try:
-            await asyncio.wait_for(self._connected.wait(), _COMMAND_TIMEOUT)
+            await self._until_connected()
             self._qmp.send_fd_scm(fd)
             added = await self._execute("add-fd")
         finally:
@@ -131,9 +142,7 @@ class Qemu:
     async def plug_network(self, name: str, tap: int, mac: str) -> None:
         """Plug a card on the tap of a descriptor, of which QEMU gets a copy. Raises VMError."""
         async with self._lock:
-            await asyncio.wait_for(self._connected.wait(), _COMMAND_TIMEOUT)
-            self._qmp.send_fd_scm(tap)
-            await self._execute("getfd", fdname=name)
+            await self._getfd(name, tap)
             await self._execute("netdev_add", type="tap", id=name, fd=name)
             try:
                 await self._execute(
@@ -161,12 +170,53 @@ class Qemu:
         """Let the virtual CPUs go on."""
         await self._execute("cont")
 
+    async def save_state(self, fd: int, timeout: float) -> None:
+        """Stop the VM and write its state, without RAM that is shared, in `timeout` seconds.
+
+        Raises VMError.
+        """
+        await self.pause()
+        await self._ignore_shared_memory()
+        await self._getfd("state", fd)
+        await self._execute("migrate", uri="fd:state")
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (status := (await self._execute("query-migrate")).get("status")) != "completed":
+            if status in ("failed", "cancelled") or asyncio.get_running_loop().time() > deadline:
+                raise VMError(f"QEMU did not save the virtual machine: {status}")
+            await asyncio.sleep(_POLL)
+
+    async def load_state(self, fd: int, timeout: float) -> None:
+        """Continue a VM that was started as a clone, from a saved state. Raises VMError."""
+        await self._ignore_shared_memory()
+        await self._getfd("state", fd)
+        await self._execute("migrate-incoming", uri="fd:state")
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (status := (await self._execute("query-status"))["status"]) == "inmigrate":
+            if asyncio.get_running_loop().time() > deadline:
+                raise VMError("QEMU did not load the template in time")
+            await asyncio.sleep(_POLL)
+        if status != "paused":
+            raise VMError(f"QEMU did not load the template: {status}")
+        await self.resume()
+
+    async def _ignore_shared_memory(self) -> None:
+        capability = {"capability": "x-ignore-shared", "state": True}
+        await self._execute("migrate-set-capabilities", capabilities=[capability])
+
+    async def _getfd(self, name: str, fd: int) -> None:
+        """Give QEMU a copy of a descriptor, under a name."""
+        await self._until_connected()
+        self._qmp.send_fd_scm(fd)
+        await self._execute("getfd", fdname=name)
+
     async def quit(self) -> None:
         """Ask QEMU to end, at once and without the guest."""
         await self._execute("quit")
 
     async def close(self) -> None:
-        """Let the monitor go, whether QEMU lives or not."""
+        """Let the monitor go, whether QEMU lives or not; wakes those who wait for it."""
+        self._closed = True
+        self._connected.set()
         try:
             await asyncio.wait_for(self._qmp.disconnect(), 2.0)
         except (QMPError, OSError, EOFError, TimeoutError):

@@ -76,6 +76,16 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
         *("-device", "virtio-scsi-pci,id=scsi0,num_queues=1"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     ]
+    if machine.memory_fd >= 0:
+        sharing = "off" if machine.incoming else "on"
+        argv += [
+            *("-machine", "memory-backend=ram"),
+            "-object",
+            f"memory-backend-file,id=ram,size={machine.memory_mib}M,share={sharing},"
+            f"mem-path=/proc/self/fd/{machine.memory_fd}",
+        ]
+    if machine.incoming:
+        argv += ["-incoming", "defer"]
     firmware = _firmware()
     if firmware is not None:
         argv += ["-bios", firmware]
@@ -118,7 +128,10 @@ def start(machine: Machine) -> Vmm:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_qemu(argv, machine, [end.fileno() for end in theirs.values()], errors_write, parent)
+        kept = [end.fileno() for end in theirs.values()]
+        if machine.memory_fd >= 0:
+            kept.append(machine.memory_fd)
+        _become_qemu(argv, machine, kept, errors_write, parent)
     os.close(errors_write)
     for end in theirs.values():
         end.close()

@@ -133,6 +133,7 @@ def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool)
         share=True,
         linger=False,
         network="user" if host_network else "none",
+        template=args.template,
     )
 
 

@@ -35,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--driver", choices=("auto", "kvm", "tcg"), default="auto", help="the engine")
     top.add_argument("--kernel", help="guest kernel")
     top.add_argument("--initrd", help="guest initrd")
+    top.add_argument(
+        "--template",
+        choices=("auto", "use", "off"),
+        default=os.environ.get("HYPER_TEMPLATE", "auto"),
+        help="clone a booted VM (auto: make a template when there is none)",
+    )
     top.add_argument("--default_cpus", type=int, default=1, help="CPUs of a VM without limits")
     top.add_argument("--default_memory", type=int, default=128, help="memory of a VM in MiB")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)

@@ -8,6 +8,7 @@ from ..guest.fields import read_integer, read_object
 
 _ACCELS = ("auto", "kvm", "tcg")
 _NETWORKS = ("none", "user")
+_TEMPLATES = ("auto", "use", "off")
 MIN_MEMORY_MIB = 48
 _GUEST_MEMORY_MIB = 64
 
@@ -21,7 +22,9 @@ class VMConfig:
     seconds, None scales it to the engine and the host's load; `share` gives
     the VM a 9p share, which bind mounts and directory root file systems need;
     with `linger` false the VM ends with its last container; `ephemeral` says
-    that nobody wants its disks afterwards; `network` is none or user.
+    that nobody wants its disks afterwards; `network` is none or user;
+    `template` is auto (clone a booted VM, and make a template when there is
+    none), use (clone if there is one) or off (boot).
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class VMConfig:
         linger: bool = True,
         ephemeral: bool = False,
         network: str = "none",
+        template: str = "auto",
     ) -> None:
         self.cpus = cpus
         self.memory_mib = memory_mib
@@ -50,6 +54,7 @@ class VMConfig:
         self.linger = linger
         self.ephemeral = ephemeral
         self.network = network
+        self.template = template
 
     def validate(self) -> None:
         """Raises BadRequest for a machine that can't be made."""
@@ -64,6 +69,8 @@ class VMConfig:
             raise BadRequest(f"accel: {self.accel!r} is none of {', '.join(_ACCELS)}")
         if self.network not in _NETWORKS:
             raise BadRequest(f"network: {self.network!r} is none of {', '.join(_NETWORKS)}")
+        if self.template not in _TEMPLATES:
+            raise BadRequest(f"template: {self.template!r} is none of {', '.join(_TEMPLATES)}")
         if self.boot_timeout is not None and self.boot_timeout <= 0:
             raise BadRequest(f"boot timeout: {self.boot_timeout} s is not positive")
 

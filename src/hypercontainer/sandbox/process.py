@@ -13,21 +13,19 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HyperError, VMError, to_wire
-from ..guest.kernel import find
-from ..hypervisor.accel import choose
+from ..hypervisor import template
 from ..hypervisor.machine import Machine, Vmm
 from ..hypervisor.qemu_start import start
 from ..system import processes
 from .config import VMConfig
+from .machines import machine_of
 from .share import Share
 from .state import CONSOLE_LOG, SOCKET
 
 if TYPE_CHECKING:
     from .sandbox import Sandbox
+    from .vm import VirtualMachine
 
-# Above the ranges that distributions, systemd and container engines hand out; a pid is unique
-# among the processes alive, so each VM has a user of its own.
-_FIRST_UID = 1879048192
 _EMPTY_BOUND = 10.0
 _UNUSED_BOUND = 120.0
 _DRAIN_BOUND = 5.0
@@ -45,48 +43,32 @@ def run(state_dir: str, request: dict[str, Any]) -> int:
     """Run the sandbox of a request (`id` and `vm`) until its VM is gone."""
     try:
         config = VMConfig.from_json(request["vm"])
-        machine, why = _machine(request["id"], state_dir, config)
+        machine, why = machine_of(request["id"], state_dir, config)
         share = Share(machine.share) if machine.share else None
-        vmm = start(machine)
+        found = template.find(machine) if config.template != "off" else None
+        vmm = start(_clone_of(machine, found))
     except (HyperError, OSError) as error:
         report({"error": to_wire(error if isinstance(error, HyperError) else VMError(str(error)))})
         return 1
     import asyncio
 
-    return asyncio.run(_run(request["id"], state_dir, config, machine, why, vmm, share))
+    run_it = _run(request["id"], state_dir, config, machine, why, vmm, share, found)
+    return asyncio.run(run_it)
 
 
-def report(line: dict[str, Any]) -> None:
-    """Tell the launcher; it may be gone, which changes nothing."""
+def _clone_of(machine: Machine, found: template.Template | None) -> Machine:
+    if found is None:
+        return machine
+    return machine._replace(memory_fd=found.memory_fd, incoming=True)
+
+
+def report(line: dict[str, Any]) -> bool:
+    """Tell the launcher; returns whether it is still there."""
     try:
         os.write(1, json.dumps(line).encode() + b"\n")
     except OSError:
-        pass
-
-
-def _machine(sandbox_id: str, state_dir: str, config: VMConfig) -> tuple[Machine, str]:
-    image = find(config.kernel, config.initrd)
-    accel, why = choose(config.accel, image)
-    machine = Machine(
-        name=sandbox_id,
-        accel=accel,
-        cpus=config.cpus,
-        memory_mib=config.memory_mib,
-        kernel=os.path.realpath(image.kernel),
-        initrd=os.path.realpath(image.initrd),
-        append=config.append,
-        share=os.path.join(state_dir, "share") if config.share else "",
-        network=config.network,
-        user_id=_FIRST_UID + os.getpid(),
-        jail=_directory(state_dir, "root"),
-    )
-    return machine, why
-
-
-def _directory(parent: str, name: str) -> str:
-    path = os.path.join(parent, name)
-    os.makedirs(path, exist_ok=True)
-    return path
+        return False
+    return True
 
 
 async def _run(
@@ -97,19 +79,30 @@ async def _run(
     why: str,
     vmm: Vmm,
     share: Share | None,
+    found: template.Template | None,
 ) -> int:
     from .sandbox import Sandbox
     from .server import Server
     from .vm import VirtualMachine
 
     sandbox = Sandbox(sandbox_id, state_dir, config, share)
+    console = os.path.join(state_dir, CONSOLE_LOG)
     vm = VirtualMachine(machine, vmm, sandbox.on_event)
-    await vm.open(os.path.join(state_dir, CONSOLE_LOG))
-    sandbox.own(vm, _about(machine, why, vmm))
+    await vm.open(console)
+    if found is not None and not await _cloned(vm, found, sandbox_id):
+        found, vmm = None, start(machine)
+        vm = VirtualMachine(machine, vmm, sandbox.on_event)
+        await vm.open(console)
+    sandbox.own(vm, {**_about(machine, why, vmm), "template": found.key if found else ""})
     server = Server(sandbox, lambda timeout: _stop(sandbox, timeout))
     await server.serve(os.path.join(state_dir, SOCKET))
-    report({"event": "listening"})
-    failed = await _boot(sandbox)
+    if not report({"event": "listening"}):
+        vm.kill_for("nobody waits for it: its starter is gone")
+    failed = await _boot(sandbox, cloned=found is not None)
+    if not failed and found is None and config.template == "auto":
+        from .template import make_in_background
+
+        make_in_background(config)
     if not failed and not config.linger:
         sandbox.spawn(_end_when_empty(sandbox))
     reason = failed or await vm.ended
@@ -139,10 +132,26 @@ def _about(machine: Machine, why: str, vmm: Vmm) -> dict[str, Any]:
     }
 
 
-async def _boot(sandbox: "Sandbox") -> str:
+async def _cloned(vm: "VirtualMachine", found: template.Template, hostname: str) -> bool:
+    """Clone the template; one that does not work is removed, and its VM ended."""
+    try:
+        await vm.clone(found, {"hostname": hostname})
+    except HyperError as error:
+        sys.stderr.write(f"template {found.key}: {error.message}; booting instead\n")
+        template.remove(found.key)
+        await vm.kill()
+        await vm.qemu.close()
+        return False
+    finally:
+        found.close()
+    return True
+
+
+async def _boot(sandbox: "Sandbox", *, cloned: bool) -> str:
     """Returns why the VM did not come up, "" when it did."""
     try:
-        await sandbox.vm.boot(sandbox.config.boot_timeout, {"hostname": sandbox.sandbox_id})
+        if not cloned:
+            await sandbox.vm.boot(sandbox.config.boot_timeout, {"hostname": sandbox.sandbox_id})
     except HyperError as error:
         sandbox.ready.set_exception(error)
         sandbox.ready.exception()

@@ -5,7 +5,8 @@ import base64
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ..errors import HyperError, VMError
@@ -15,11 +16,13 @@ from ..guest.streams import StreamChannel
 from ..hypervisor.machine import Machine, Vmm
 from ..hypervisor.qemu import Qemu
 from ..hypervisor.qemu_start import SHARE_TAG
+from ..hypervisor.template import Template
 from .console import ConsoleLog
 
 # Seconds that an idle host needs at the most, by engine; scaled by its load.
 _BOOT_BOUND = {"kvm": 20.0, "tcg": 60.0}
 _REQUEST_BOUND = {"kvm": 30.0, "tcg": 90.0}
+_CLONE_BOUND = 5.0
 _MAX_SCALE = 5.0
 _MAX_ERRORS = 8192
 # What QEMU's user-mode network expects of its guest.
@@ -45,12 +48,12 @@ class VirtualMachine:
     async def open(self, console_path: str) -> None:
         """Take over the VMM's channels and watch its process."""
         loop = asyncio.get_running_loop()
-        self._pidfd = os.pidfd_open(self.vmm.pid)
-        loop.add_reader(self._pidfd, self._reap)
         loop.add_reader(self.vmm.errors, self._read_errors)
         self.console = await ConsoleLog.open(self.vmm.console, console_path)
         self.control = await ControlConnection.open(self.vmm.control, self._on_event, self.kill_for)
         self.streams = await StreamChannel.open(self.vmm.streams, self.kill_for)
+        self._pidfd = os.pidfd_open(self.vmm.pid)
+        loop.add_reader(self._pidfd, self._reap)
 
     def _read_errors(self) -> None:
         try:
@@ -88,6 +91,22 @@ class VirtualMachine:
         self.control.fail(reason)
         self.vmm.kill()
 
+    async def greet(self, timeout: float | None) -> dict[str, Any]:
+        """Wait until the guest is up; returns its greeting. Raises as `boot`."""
+        async with self._coming_up(timeout) as bound:
+            await self.qemu.connect(bound)
+            self.guest = await asyncio.shield(self.control.ready)
+        return self.guest
+
+    async def clone(self, template: Template, pod: dict[str, Any]) -> None:
+        """Continue a template's guest and set it up as another. Raises as `boot`."""
+        async with self._coming_up(_CLONE_BOUND * _load_factor()) as bound:
+            await self.qemu.connect(bound)
+            await self.qemu.load_state(template.state_fd, bound)
+            self.control.assume_ready(template.guest)
+            self.guest = template.guest
+            await self._set_up(pod, bound)
+
     async def boot(self, timeout: float | None, pod: dict[str, Any]) -> None:
         """Wait for the guest and set it up.
 
@@ -95,21 +114,30 @@ class VirtualMachine:
         (None: scaled to the engine and the load) when the guest does not come
         up; the error ends with the console's last lines.
         """
+        async with self._coming_up(timeout) as bound:
+            await self.qemu.connect(bound)
+            self.guest = await asyncio.shield(self.control.ready)
+            await self._set_up(pod, bound)
+
+    @asynccontextmanager
+    async def _coming_up(self, timeout: float | None) -> AsyncIterator[float]:
+        """Bound the body, and turn its failure into what the console and QEMU said."""
         bound = timeout or _BOOT_BOUND[self.machine.accel] * _load_factor()
         try:
             async with asyncio.timeout(bound):
-                await self.qemu.connect(bound)
-                self.guest = await asyncio.shield(self.control.ready)
-                await self.control.request(Code.STARTPOD, self._setup(pod), timeout=bound)
-                if self.machine.network == "user":
-                    await self.control.request(Code.SETUPINTERFACE, _USER_NIC, timeout=bound)
-                    await self.control.request(Code.SETUPROUTE, _USER_ROUTE, timeout=bound)
+                yield bound
         except TimeoutError:
             raise self._not_up(f"no answer in {bound:.0f} s") from None
         except HyperError as error:
             await asyncio.wait([self.ended], timeout=1.0)
             reason = self.ended.result() if self.ended.done() else error.message
             raise self._not_up(reason) from error
+
+    async def _set_up(self, pod: dict[str, Any], bound: float) -> None:
+        await self.control.request(Code.STARTPOD, self._setup(pod), timeout=bound)
+        if self.machine.network == "user":
+            await self.control.request(Code.SETUPINTERFACE, _USER_NIC, timeout=bound)
+            await self.control.request(Code.SETUPROUTE, _USER_ROUTE, timeout=bound)
 
     def _not_up(self, reason: str) -> VMError:
         tail = self.console.tail()

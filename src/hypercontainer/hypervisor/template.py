@@ -1,0 +1,245 @@
+"""Templates: VMs that were booted once and are cloned instead of booted.
+
+A template is the guest's RAM in a sealed memfd, which a small holder process
+keeps and clones map privately, and QEMU's device state in a file. Nobody can
+change either: the memfd's seals hold against a clone's QEMU too. It is found
+by a key of everything that it depends on; one that is stale, damaged or
+another user's is passed over.
+
+    TEMPLATES/KEY/state       device state of QEMU's migration stream
+    TEMPLATES/KEY/meta.json   the holder's pid and start time, what hyperstart greeted with
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+from typing import Any, NamedTuple
+
+from ..system import processes
+from ..system.files import write_atomic
+from .machine import Machine
+from .qemu_start import binary
+
+DIRECTORY = "/run/hyper/templates"
+MAX_TEMPLATES = 8
+_FORMAT = 1
+_HOLDER_FD = 3
+_F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
+# F_SEAL_SEAL, SHRINK, GROW, WRITE.
+_SEALS = 0x1 | 0x2 | 0x4 | 0x8
+
+
+class Template(NamedTuple):
+    """An opened template: descriptors of its RAM and device state, and the guest's greeting."""
+
+    key: str
+    memory_fd: int
+    state_fd: int
+    guest: dict[str, Any]
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        os.close(self.memory_fd)
+        os.close(self.state_fd)
+
+
+def key(machine: Machine) -> str:
+    """What a template for `machine` depends on, as a hexadecimal hash."""
+    files = [
+        (path, status.st_size, status.st_mtime_ns, status.st_ino)
+        for path in (binary(), machine.kernel, machine.initrd)
+        for status in (os.stat(path),)
+    ]
+    inputs = [
+        _FORMAT,
+        files,
+        machine.accel,
+        machine.cpus,
+        machine.memory_mib,
+        machine.append,
+        bool(machine.share),
+        machine.network,
+        os.geteuid(),
+    ]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+
+
+def _directory(name: str) -> str:
+    return os.path.join(DIRECTORY, name)
+
+
+def find(machine: Machine) -> Template | None:
+    """The template that `machine` can be cloned from, None when there is no sound one."""
+    name = key(machine)
+    meta = _meta(name)
+    if meta is None or not processes.alive(meta["holder"], meta["holder_started"]):
+        return None
+    fds: list[int] = []
+    try:
+        fds.append(os.open(f"/proc/{meta['holder']}/fd/{_HOLDER_FD}", os.O_RDONLY | os.O_CLOEXEC))
+        fds.append(os.open(os.path.join(_directory(name), "state"), os.O_RDONLY | os.O_CLOEXEC))
+        memory, state = (os.fstat(fd) for fd in fds)
+        sound = (
+            fcntl.fcntl(fds[0], _F_GET_SEALS) == _SEALS
+            and memory.st_size == machine.memory_mib << 20
+            and (state.st_size, state.st_uid) == (meta["state_size"], os.geteuid())
+        )
+    except OSError:
+        sound = False
+    if not sound:
+        for fd in fds:
+            os.close(fd)
+        return None
+    return Template(name, fds[0], fds[1], meta["guest"])
+
+
+def _meta(name: str) -> dict[str, Any] | None:
+    directory = _directory(name)
+    try:
+        if os.stat(directory).st_uid != os.geteuid():
+            return None
+        with open(os.path.join(directory, "meta.json"), "rb") as file:
+            meta: dict[str, Any] = json.load(file)
+    except (OSError, ValueError):
+        return None
+    wanted = {"holder": int, "holder_started": int, "state_size": int, "guest": dict}
+    return meta if all(isinstance(meta.get(k), t) for k, t in wanted.items()) else None
+
+
+def new_memory(machine: Machine) -> int:
+    """A memfd for the RAM of a VM that becomes a template. Raises OSError."""
+    fd = os.memfd_create("hyper-template", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(fd, machine.memory_mib << 20)
+    return fd
+
+
+def store(
+    name: str, machine: Machine, memory_fd: int, state_path: str, guest: dict[str, Any]
+) -> None:
+    """Seal the RAM and make the template findable under `name`. Raises OSError.
+
+    `state_path` is moved into place. The VM must be gone: a memory that is
+    mapped writable can't be sealed.
+    """
+    fcntl.fcntl(memory_fd, _F_ADD_SEALS, _SEALS)
+    remove(name)
+    directory = _directory(name)
+    os.makedirs(directory, mode=0o700)
+    os.replace(state_path, os.path.join(directory, "state"))
+    holder = _hold(memory_fd, f"hyper-template: {machine.memory_mib} MiB")
+    meta = {
+        "holder": holder,
+        "holder_started": processes.start_time(holder),
+        "state_size": os.stat(os.path.join(directory, "state")).st_size,
+        "guest": guest,
+        "kernel": machine.kernel,
+        "initrd": machine.initrd,
+        "accel": machine.accel,
+        "cpus": machine.cpus,
+        "memory_mib": machine.memory_mib,
+        "append": machine.append,
+        "share": bool(machine.share),
+        "network": machine.network,
+    }
+    write_atomic(os.path.join(directory, "meta.json"), json.dumps(meta).encode())
+    _clear(name)
+
+
+def _hold(memory_fd: int, name: str) -> int:
+    """Leave a process that keeps the memory; it is nobody's child."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            holder = os.fork()
+            if holder:
+                os.write(write, holder.to_bytes(4, "big"))
+                os._exit(0)
+            os.dup2(memory_fd, _HOLDER_FD)
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd in (0, 1, 2):
+                os.dup2(null, fd)
+            os.closerange(_HOLDER_FD + 1, 1024)
+            os.chdir("/")
+            os.execv("/bin/sleep", [name, "infinity"])
+        finally:
+            os._exit(1)
+    os.close(write)
+    os.waitpid(child, 0)
+    pid = int.from_bytes(os.read(read, 4), "big")
+    os.close(read)
+    return pid
+
+
+def names() -> list[str]:
+    """The keys of all templates, the oldest first."""
+    try:
+        found = os.listdir(DIRECTORY)
+    except FileNotFoundError:
+        return []
+    stamped = []
+    for name in found:
+        try:
+            stamped.append((os.stat(os.path.join(_directory(name), "meta.json")).st_mtime, name))
+        except OSError:
+            continue
+    return [name for _, name in sorted(stamped)]
+
+
+def describe(name: str) -> dict[str, Any] | None:
+    """What is known of a template; `usable` says whether its memory is still held."""
+    meta = _meta(name)
+    if meta is None:
+        return None
+    return {
+        "key": name,
+        "usable": processes.alive(meta["holder"], meta["holder_started"]),
+        **{k: v for k, v in meta.items() if k not in ("guest", "holder_started")},
+    }
+
+
+def remove(name: str) -> bool:
+    """Remove a template; clones of it go on. Returns whether there was one."""
+    meta = _meta(name)
+    if meta is not None:
+        processes.kill_and_wait(meta["holder"], meta["holder_started"], signal.SIGKILL, 5.0)
+    existed = os.path.isdir(_directory(name))
+    shutil.rmtree(_directory(name), ignore_errors=True)
+    return existed
+
+
+def _clear(keep: str) -> None:
+    """Remove templates that nothing can match any more, and the oldest beyond the limit."""
+    for name in names():
+        if name != keep and _stale(name):
+            remove(name)
+    for name in names()[:-MAX_TEMPLATES]:
+        if name != keep:
+            remove(name)
+
+
+def _stale(name: str) -> bool:
+    meta = _meta(name)
+    if meta is None or not processes.alive(meta["holder"], meta["holder_started"]):
+        return True
+    try:
+        machine = Machine(
+            name="",
+            accel=meta["accel"],
+            cpus=meta["cpus"],
+            memory_mib=meta["memory_mib"],
+            kernel=meta["kernel"],
+            initrd=meta["initrd"],
+            append=meta["append"],
+            share="share" if meta["share"] else "",
+            network=meta["network"],
+            user_id=0,
+            jail="",
+        )
+        return key(machine) != name
+    except (OSError, KeyError):
+        return True
