@@ -100,17 +100,24 @@ def difference(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[
     return {kind: new for kind, new in found.items() if new}
 
 
+def _left(before: dict[str, set[str]], names: list[str], files: bool) -> dict[str, set[str]]:
+    found = difference(before, snapshot(names))
+    if not files:
+        found.pop("files", None)
+    return found
+
+
 @contextmanager
-def none(*directories: Path) -> Iterator[None]:
+def none(*directories: Path, files: bool = True) -> Iterator[None]:
     """Fails when the body leaves anything behind that carries `directories`.
 
-    What ends a moment later is no leak.
+    What ends a moment later is no leak. `files` says whether files count.
     """
     names = [str(directory) for directory in directories]
     before = snapshot(names)
     yield
     deadline = time.monotonic() + _SETTLE_BOUND
-    while left := difference(before, snapshot(names)):
+    while left := _left(before, names, files):
         if time.monotonic() > deadline:
             raise AssertionError(f"left behind: {left}")
         time.sleep(0.1)

@@ -38,7 +38,7 @@ def enter(jail: str, files: list[str], share: str) -> None:
             _bind_file(jail, path)
     if os.path.exists("/dev/kvm"):
         _bind_file(jail, "/dev/kvm", flags=0)
-    # For /proc/self/fd; of other processes it shows nothing.
+    # For /proc/self/fd, by which the 9p server changes modes; of other processes it shows nothing.
     os.mkdir(jail + "/proc", 0o555)
     syscalls.mount(
         "proc", jail + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "subset=pid,hidepid=2"
@@ -46,9 +46,6 @@ def enter(jail: str, files: list[str], share: str) -> None:
     if share:
         os.makedirs(jail + share)
         syscalls.mount(share, jail + share, "", MS_BIND | MS_REC)
-        # QEMU's 9p server changes the mode of what it creates by way of /proc/self/fd.
-        os.makedirs(f"{jail}/proc/self")
-        syscalls.mount("/proc/self", f"{jail}/proc/self", "", MS_BIND)
     syscalls.mount("", jail, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
     os.chdir(jail)
     syscalls.pivot_root(".", ".")

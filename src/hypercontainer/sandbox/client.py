@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,9 +48,7 @@ class SandboxClient:
     ) -> tuple[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter]:
         try:
             async with asyncio.timeout(_CONNECT_BOUND):
-                reader, writer = await asyncio.open_unix_connection(
-                    str(self.state_dir / SOCKET), limit=_LINE
-                )
+                reader, writer = await self._connect()
         except (OSError, TimeoutError) as error:
             raise VMError(f"the sandbox is gone: {self._last_reason()}") from error
         try:
@@ -69,6 +68,16 @@ class SandboxClient:
             writer.close()
             raise
         return answer, reader, writer
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Past the 108 bytes that a socket's address may have, by way of the directory."""
+        directory = os.open(self.state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return await asyncio.open_unix_connection(
+                f"/proc/self/fd/{directory}/{SOCKET}", limit=_LINE
+            )
+        finally:
+            os.close(directory)
 
     def _last_reason(self) -> str:
         state = read_state(self.state_dir)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import Conflict, VMError, from_wire
+from ..errors import Conflict, HyperError, VMError, from_wire
 from ..system.processes import kill_and_wait
 from .client import SandboxClient
 from .config import VMConfig
@@ -20,6 +20,7 @@ _MODULE = "hypercontainer.sandbox.process"
 _LOG = "sandbox.log"
 # The sandbox bounds the boot itself; this one is for a sandbox that hangs.
 _BOUND = 600.0
+_END_BOUND = 5.0
 
 
 async def launch(
@@ -54,17 +55,22 @@ async def launch(
     try:
         async with asyncio.timeout(_BOUND):
             await _until(events, "ready" if wait else "listening", state_dir)
+    except HyperError:
+        if not await asyncio.to_thread(_end, state_dir, 0, _END_BOUND):
+            _end(state_dir, signal.SIGKILL, _END_BOUND)
+        raise
     except BaseException:
-        _abandon(state_dir)
+        _end(state_dir, signal.SIGKILL, _END_BOUND)
         raise
     return SandboxClient(state_dir)
 
 
-def _abandon(state_dir: Path) -> None:
-    """Kill the sandbox that a failed launch left, and its VM with it."""
+def _end(state_dir: Path, signum: int, timeout: float) -> bool:
+    """Signal the sandbox that a failed launch left and wait for its end, and its VM's with it."""
     state = read_state(state_dir)
-    if state is not None and state["alive"]:
-        kill_and_wait(state["pid"], state["started"], signal.SIGKILL, 5.0)
+    if state is None or not state["alive"]:
+        return True
+    return kill_and_wait(state["pid"], state["started"], signum, timeout)
 
 
 def _prepare(state_dir: Path) -> None:
