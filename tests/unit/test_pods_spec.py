@@ -21,7 +21,7 @@ def container(**keys: Any) -> dict[str, Any]:
 
 def test_defaults() -> None:
     spec = parse_pod(pod())
-    assert (spec.vcpu, spec.memory, spec.network, spec.auto_remove) == (1, 128, "user", False)
+    assert (spec.vcpu, spec.memory, spec.network, spec.auto_remove) == (1, 128, "none", False)
     only = spec.containers[0]
     assert (only.command, only.entrypoint, only.stdin, only.tty) == (None, None, None, False)
     assert only.stop_timeout == 10

@@ -61,6 +61,12 @@ def configure_create(parser: Parser) -> None:
     add("--cpu", "--cpus", dest="cpus", type=cpu_count, metavar="N", help="virtual CPUs")
     add("--hostname", default="", metavar="NAME", help="host name (default: the container's name)")
     add("-l", "--label", action="append", default=[], metavar="NAME=VALUE", help="set a label")
+    add(
+        "--network",
+        choices=("none", "user"),
+        default="none",
+        help="user: connect out as the host does, services on its loopback included (default: none)",
+    )
     add("--read-only", action="store_true", help="make its root file system read-only")
     add("--stop-signal", default="", metavar="SIGNAL", help="signal that `hyper stop` sends")
     add(
@@ -111,6 +117,7 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         user=args.user,
         labels=labels(args.label),
         volumes=[volume(item) for item in args.volume],
+        network=args.network,
         read_only=args.read_only,
         stop_signal=args.stop_signal,
         stop_timeout=args.stop_timeout,

@@ -23,6 +23,7 @@ def pod(
     user: str = "",
     labels: Mapping[str, str] | None = None,
     volumes: Sequence[Mapping[str, object]] = (),
+    network: str = "",
     read_only: bool = False,
     stop_signal: str = "",
     stop_timeout: int | None = None,
@@ -55,6 +56,7 @@ def pod(
         "hostname": hostname,
         "labels": dict(labels or {}),
         "autoRemove": auto_remove,
+        "network": network,
         "resource": {key: value for key, value in resource.items() if value is not None},
         "containers": [_without_empty(container) | {"stdin": stdin}],
     }

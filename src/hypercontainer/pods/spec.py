@@ -155,7 +155,7 @@ def parse_pod(value: object) -> PodSpec:
         dns_search=_words(node, "dnsSearch"),
         containers=tuple(containers),
         auto_remove=node.boolean("autoRemove"),
-        network=node.choice("network", ("user", "none"), "user"),
+        network=node.choice("network", ("user", "none"), "none"),
     )
     node.done()
     return spec
