@@ -124,7 +124,7 @@ def files_of(**keys: Any) -> dict[str, str]:
 
 
 def test_injected_files() -> None:
-    files = files_of(hostname="db.example")
+    files = files_of(hostname="db.example", network="user")
     assert files["/etc/hostname"] == "db.example\n"
     assert "10.0.2.15\tdb.example db\n" in files["/etc/hosts"]
     assert files["/etc/resolv.conf"] == "nameserver 10.0.2.3\n"

@@ -64,8 +64,8 @@ def configure_create(parser: Parser) -> None:
     add(
         "--network",
         choices=("none", "user"),
-        default="none",
-        help="user: connect out as the host does, services on its loopback included (default: none)",
+        default="",
+        help="user: connect out as the host does, to its loopback too (default: none)",
     )
     add("--read-only", action="store_true", help="make its root file system read-only")
     add("--stop-signal", default="", metavar="SIGNAL", help="signal that `hyper stop` sends")
