@@ -89,6 +89,7 @@ class Hyperd:
         self.config.write_text("")
         self.state = Path(tempfile.mkdtemp(prefix="hyper-test-", dir="/run"))
         self.socket = self.state / "api.sock"
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -104,7 +105,11 @@ class Hyperd:
     def start(self, *flags: str) -> None:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command("--nondaemon", *flags), stderr=log)
+            self.process = subprocess.Popen(
+                self.command("--nondaemon", *flags),
+                stderr=log,
+                env={**os.environ, **self.environment},
+            )
         wait_until(self._answers, "hyperd's answer")
 
     def _answers(self) -> bool:

@@ -149,6 +149,26 @@ def test_a_kernel_that_does_not_boot(own_hyperd: Hyperd) -> None:
     hyperd.nothing_left()
 
 
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [("HYPER_CACHE", "no guest kernel found"), ("PATH", "qemu-system-x86_64")],
+)
+def test_what_is_missing_is_named(own_hyperd: Hyperd, variable: str, says: str) -> None:
+    hyperd = own_hyperd
+    hyperd.client.run("busybox", ["true"])
+    hyperd.end()
+    hyperd.environment = {variable: str(hyperd.root / "nothing-there")}
+    hyperd.start()
+    container = hyperd.create("true")
+    with pytest.raises(HyperError, match=says) as caught:
+        hyperd.client.start_container(container)
+    assert caught.value.exit_code == 125
+    assert "\n" not in caught.value.message
+    assert says in hyperd.state_of(container)["Error"]
+    hyperd.client.remove_container(container)
+    hyperd.nothing_left()
+
+
 def test_no_space_for_a_disk(own_hyperd: Hyperd) -> None:
     hyperd = own_hyperd
     containers = hyperd.root / "containers"

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
+from hypercontainer import errors
 from hypercontainer.daemon.config import markdown_table
 from hypercontainer.daemon.main import parser
 from hypercontainer.daemon.server import LATER, routes
 from hypercontainer.errors import HyperError
+from hypercontainer.images import failures
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -31,8 +34,16 @@ def test_the_routes() -> None:
 
 def test_the_codes_of_errors() -> None:
     text = (DOCS / "rest-api.md").read_text()
-    for error in HyperError.__subclasses__():
+    for error in (*_kinds(errors), *_kinds(failures)):
         assert f"`{error.code}` {error.status}" in " ".join(text.split()), error
+
+
+def _kinds(module: ModuleType) -> list[type[HyperError]]:
+    return [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, HyperError)
+    ]
 
 
 def test_the_keys_of_a_pod() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ class Runner:
         When a step fails everything is undone, the containers' states say why,
         and the error is raised.
         """
+        clock = Stopwatch()
         await self.ended(pod.id)
         fresh = pod.client is None
         for container in containers:
@@ -92,16 +94,21 @@ class Runner:
         self._store.save(*containers)
         try:
             plans = [self._plan(pod, container) for container in containers]
+            clock.lap("planned")
             client = await self._vm(pod, plans)
+            clock.lap("launched")
             for plan in plans:
                 await self._create(pod, client, plan)
+            clock.lap("created")
             for container in containers:
                 await client.start_container(container.id)
+            clock.lap("started")
         except Exception as error:
             failure = _as_hyper_error(error, pod)
             await self._undo(pod, containers, fresh)
             self._fail(pod, containers, failure)
             raise failure from error
+        log.debug("start of %s: %s", pod.id, clock)
         started = now()
         for container in containers:
             container.state.status = Status.RUNNING
@@ -372,6 +379,21 @@ class Runner:
             await asyncio.to_thread(remove_tree, self._layout.container(container.id))
             for name in container.anonymous:
                 await asyncio.to_thread(remove_tree, self._layout.volumes / name)
+
+
+class Stopwatch:
+    """Milliseconds from its making to each lap, for the log."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._laps: list[str] = []
+
+    def lap(self, name: str) -> None:
+        """Note that something is done."""
+        self._laps.append(f"{name} {1000 * (time.monotonic() - self._begun):.0f} ms")
+
+    def __str__(self) -> str:
+        return ", ".join(self._laps)
 
 
 def anonymous_name(container: Container, index: int) -> str:
