@@ -228,12 +228,12 @@ def _missing_target(path: bytes, link: bytes, what: str) -> BadImage:
 def _note_parents(
     path: bytes, others: set[bytes], directories: dict[bytes, Entry], what: str
 ) -> None:
-    parent = path.rpartition(b"/")[0]
-    while parent and parent not in directories:
+    for parent in _parents(path):
+        if parent in directories:
+            return
         if parent in others:
             raise _below_file(path, parent, what)
         directories[parent] = implied_directory()
-        parent = parent.rpartition(b"/")[0]
 
 
 def _below_file(path: bytes, parent: bytes, what: str) -> BadImage:
@@ -269,16 +269,21 @@ def _write_end(sink: Sink, tree: _Tree, others: set[bytes]) -> None:
     A whiteout counts for the layers below only: where this layer has the name too, a file simply
     covers it, and a directory becomes opaque.
     """
-    directories, opaque = tree.directories, tree.opaque
-    opaque |= {path for path in tree.whiteouts if path in directories}
-    whiteouts = tree.whiteouts - directories.keys() - others
-    for path in [*opaque, *whiteouts]:
-        parent = path if path in opaque else path.rpartition(b"/")[0]
-        while parent and parent not in directories:
-            if parent in others:
-                break
-            directories[parent] = implied_directory()
-            parent = parent.rpartition(b"/")[0]
+    directories = tree.directories
+    opaque: set[bytes] = set()
+    gone: set[bytes] = set()
+    for path in sorted(tree.opaque):
+        if path not in others and not _below(path, others):
+            opaque.add(path)
+            _imply(path + b"/", directories)
+    for path in sorted(tree.whiteouts - others):
+        if _below(path, others, opaque, gone):
+            continue
+        if path in directories:
+            opaque.add(path)
+        else:
+            gone.add(path)
+            _imply(path, directories)
     for path in sorted(directories):
         if not path:
             continue
@@ -286,12 +291,28 @@ def _write_end(sink: Sink, tree: _Tree, others: set[bytes]) -> None:
         if path in opaque:
             entry.xattrs = {**entry.xattrs, _OPAQUE_XATTR: b"y"}
         sink.write(header(entry, path))
-    gone = Entry(b"", CHAR, 0, 0, 0, 0, 0, b"", 0, 0, {})
-    for path in sorted(whiteouts):
-        parent = path.rpartition(b"/")[0]
-        if not parent or parent in directories:
-            sink.write(header(gone, path))
+    whiteout = Entry(b"", CHAR, 0, 0, 0, 0, 0, b"", 0, 0, {})
+    for path in sorted(gone):
+        sink.write(header(whiteout, path))
     sink.write(bytes(2 * BLOCK))
+
+
+def _parents(path: bytes) -> Iterator[bytes]:
+    """The directories above a path, nearest first, without the root."""
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        yield path
+
+
+def _below(path: bytes, *sets: set[bytes]) -> bool:
+    """Whether a parent of `path` is in one of the sets."""
+    return any(parent in names for parent in _parents(path) for names in sets)
+
+
+def _imply(path: bytes, directories: dict[bytes, Entry]) -> None:
+    for parent in _parents(path):
+        if parent not in directories:
+            directories[parent] = implied_directory()
 
 
 @dataclass(slots=True)

@@ -83,8 +83,13 @@ class ImageStore:
         return [self._image(image_id) for image_id in loaded]
 
     def list(self) -> list[Image]:
-        """All images, newest first."""
-        images = [self._image(image_id) for image_id in self._files.index.images]
+        """All images, newest first; may be called from any thread."""
+        images = []
+        for image_id in self._files.index.images:
+            try:
+                images.append(self._image(image_id))
+            except (KeyError, FileNotFoundError):
+                continue  # removed meanwhile
         return sorted(images, key=lambda image: (image.created, image.id), reverse=True)
 
     def get(self, ref_or_id: str) -> Image:
