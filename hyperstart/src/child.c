@@ -141,6 +141,27 @@ static int set_oom_score(const struct process_spec *process, struct failure *fai
     return 0;
 }
 
+/* Into the time namespace made by unshare, which is for children only otherwise. */
+static int enter_time(const struct container_spec *spec, struct failure *failure)
+{
+    char text[256];
+    size_t used = 0;
+    for (size_t i = 0; i < spec->time_offsets_count && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%d %lld %lld\n",
+                                 spec->time_offsets[i].clock,
+                                 (long long)spec->time_offsets[i].seconds,
+                                 (long long)spec->time_offsets[i].nanoseconds);
+    if (used >= sizeof text)
+        return fail(failure, FAIL_BAD_REQUEST, "too many time offsets");
+    if (used && write_file("/proc/self/timens_offsets", text) < 0)
+        return fail_errno(failure, "time offsets");
+    int own = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+    if (own < 0 || setns(own, namespace_kinds[NS_TIME].flag) < 0)
+        return fail_errno(failure, "time namespace");
+    close(own);
+    return 0;
+}
+
 static int enter_namespaces(const struct child *child, struct failure *failure)
 {
     const struct container_spec *spec = child->spec;
@@ -151,6 +172,8 @@ static int enter_namespaces(const struct child *child, struct failure *failure)
                               namespace_kinds[kind].name, spec->join[kind]);
     if (unshare(spec->unshare & ~CLONE_NEWPID) < 0) /* that one is new since the clone */
         return fail_errno(failure, "unshare");
+    if (spec->unshare & namespace_kinds[NS_TIME].flag && enter_time(spec, failure) < 0)
+        return -1;
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return fail_errno(failure, "private mounts");
     if (spec->unshare & CLONE_NEWNET && net_loopback_up(failure) < 0)
@@ -183,6 +206,7 @@ static int build_container(const struct child *child, int *slave, struct failure
     int master = -1;
     if (rootfs_mount_disks(spec, failure) < 0 ||
         cgroup_write(spec->id, &spec->cgroup, failure) < 0 ||
+        cgroup_set_devices(spec->id, &spec->device_rules, failure) < 0 ||
         cgroup_join(spec->id, 0, failure) < 0 || enter_namespaces(child, failure) < 0)
         return -1;
     int root = rootfs_mount(spec, failure);
@@ -211,7 +235,8 @@ static int enter_container(const struct child *child, int *slave, struct failure
     /* /dev/null of the VM: the container's own may be anything. */
     if (!child->process->terminal && set_standard_fds(child, -1, failure) < 0)
         return -1;
-    int kinds = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP;
+    int kinds = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP |
+                namespace_kinds[NS_TIME].flag;
     if (setns(child->init, kinds) < 0)
         return fail_errno(failure, "namespaces of container %s", child->container);
     if (child->process->terminal) {
@@ -241,7 +266,7 @@ _Noreturn void child_run(const struct child *child)
     int slave = -1, master = -1;
     int keep[] = {child->report, child->in, child->out, child->err, child->init,
                   child->join[0], child->join[1], child->join[2], child->join[3],
-                  child->join[4], child->join[5]};
+                  child->join[4], child->join[5], child->join[6]};
     child_reset(keep, sizeof keep / sizeof keep[0]);
     setsid();
     if (set_oom_score(child->process, &failure) == 0)

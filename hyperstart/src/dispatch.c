@@ -50,7 +50,10 @@ static int routes_work(const void *argument, struct failure *failure)
 static int update_work(const void *argument, struct failure *failure)
 {
     const struct request *request = argument;
-    return cgroup_write(request->container, &request->cgroup, failure);
+    return cgroup_write(request->container, &request->cgroup, failure) < 0 ||
+                   cgroup_set_devices(request->container, &request->device_rules, failure) < 0
+               ? -1
+               : 0;
 }
 
 static int pod_work(const void *argument, struct failure *failure)

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "mounts.h"
 
 #include <errno.h>
@@ -8,10 +9,15 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "disk.h"
 #include "path.h"
+
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
 
 /* Change the flags or the propagation of what is mounted on `target` now. */
 static int change_mount(int root, const char *target, unsigned long flags)
@@ -78,12 +84,49 @@ static int mount_bind(const struct mount_spec *mount_spec, int root, struct fail
     return result;
 }
 
+/* The options of a tmpfs, with the mode of the directory that it covers if they give none. */
+static void tmpfs_data(int root, const char *target, const char *given, char data[4096])
+{
+    struct stat st;
+    int fd = path_open(root, target, O_PATH | O_DIRECTORY);
+    bool known = fd >= 0 && !fstat(fd, &st);
+    if (fd >= 0)
+        close(fd);
+    *data = '\0';
+    if (known)
+        snprintf(data, 4096, "mode=%04o%s", st.st_mode & 07777, given && *given ? "," : "");
+    if (given)
+        snprintf(data + strlen(data), 4096 - strlen(data), "%s", given);
+}
+
+/* `below` is the directory under a new tmpfs. */
+static int fill_tmpfs(const struct mount_spec *mount_spec, int root, int below,
+                      struct failure *failure)
+{
+    int above = path_open(root, mount_spec->target, O_RDONLY | O_DIRECTORY);
+    if (above < 0)
+        return fail_errno(failure, "mount on %s", mount_spec->target);
+    int result = copy_tree(below, above, mount_spec->target, failure);
+    close(above);
+    unsigned long flags = mount_spec->flags & ~(unsigned long)(MS_REC | MS_SILENT);
+    if (!result && flags & MS_RDONLY &&
+        change_mount(root, mount_spec->target, flags | MS_BIND | MS_REMOUNT) < 0)
+        return fail_errno(failure, "remount of %s", mount_spec->target);
+    return result;
+}
+
 static int mount_file_system(const struct mount_spec *mount_spec, int root,
                              struct failure *failure)
 {
     const char *target = mount_spec->target;
     const char *fstype = mount_spec->fstype;
     const char *data = mount_spec->data;
+    unsigned long flags = mount_spec->flags & ~(unsigned long)MS_REC;
+    char with_mode[4096];
+    if (!strcmp(fstype, "tmpfs")) {
+        tmpfs_data(root, target, data, with_mode);
+        data = with_mode;
+    }
     if (!strcmp(fstype, "cgroup") || !strcmp(fstype, "cgroup2")) {
         fstype = "cgroup2"; /* options of version 1 would be refused */
         data = NULL;
@@ -92,12 +135,31 @@ static int mount_file_system(const struct mount_spec *mount_spec, int root,
     if (fd < 0)
         return fail_errno(failure, "mount on %s: mount point", target);
     const char *source = mount_spec->source ? mount_spec->source : fstype;
-    int result = mount(source, path_of_fd(fd), fstype, mount_spec->flags & ~(unsigned long)MS_REC,
-                       data);
+    if (mount_spec->copy_up)
+        flags &= ~(unsigned long)MS_RDONLY;
+    int result = mount(source, path_of_fd(fd), fstype, flags, data);
     if (result < 0)
         fail_errno(failure, "mount of %s on %s", fstype, target);
+    else if (mount_spec->copy_up)
+        result = fill_tmpfs(mount_spec, root, fd, failure);
     close(fd);
     return result;
+}
+
+/* struct mount_attr of linux/mount.h. */
+static int set_attributes(const struct mount_spec *mount, int root, struct failure *failure)
+{
+    struct {
+        uint64_t set, clear, propagation, userns;
+    } attributes = {.set = mount->set_attributes, .clear = mount->clear_attributes};
+    if (!attributes.set && !attributes.clear)
+        return 0;
+    int fd = path_open(root, mount->target, O_PATH);
+    if (fd < 0 || syscall(442 /* mount_setattr */, fd, "", AT_EMPTY_PATH | AT_RECURSIVE,
+                          &attributes, sizeof attributes) < 0)
+        return fail_errno(failure, "recursive options of %s", mount->target);
+    close(fd);
+    return 0;
 }
 
 int mounts_apply(const struct container_spec *spec, int root, struct failure *failure)
@@ -111,6 +173,8 @@ int mounts_apply(const struct container_spec *spec, int root, struct failure *fa
             return -1;
         if (mount->propagation && change_mount(root, mount->target, mount->propagation) < 0)
             return fail_errno(failure, "propagation of %s", mount->target);
+        if (set_attributes(mount, root, failure) < 0)
+            return -1;
     }
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -120,6 +121,37 @@ static int set_rlimits(const struct process_spec *spec, struct failure *failure)
     return 0;
 }
 
+/* The first part of the kernel's struct sched_attr, which is what all versions have. */
+struct sched_attributes {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+static int set_scheduling(const struct process_spec *spec, struct failure *failure)
+{
+    const struct scheduler_spec *from = &spec->scheduler;
+    struct sched_attributes attributes = {
+        .size = sizeof attributes,
+        .policy = from->policy,
+        .flags = from->flags,
+        .nice = from->nice,
+        .priority = from->priority,
+        .runtime = from->runtime,
+        .deadline = from->deadline,
+        .period = from->period,
+    };
+    if (spec->has_scheduler && syscall(SYS_sched_setattr, 0, &attributes, 0) < 0)
+        return fail_errno(failure, "scheduler");
+    if (spec->io_priority && syscall(SYS_ioprio_set, 1 /* a process */, 0, spec->io_priority) < 0)
+        return fail_errno(failure, "I/O priority");
+    if (spec->has_personality && personality(spec->personality) < 0)
+        return fail_errno(failure, "personality");
+    return 0;
+}
+
 static int set_seccomp(const struct process_spec *spec, struct failure *failure)
 {
     struct sock_fprog filter = {
@@ -185,7 +217,7 @@ static int set_capabilities(const struct capability_sets *sets, struct failure *
 int process_confine(const struct process_spec *spec, const struct program *program,
                     struct failure *failure)
 {
-    if (set_rlimits(spec, failure) < 0)
+    if (set_rlimits(spec, failure) < 0 || set_scheduling(spec, failure) < 0)
         return -1;
     if (!spec->no_new_privs && set_seccomp(spec, failure) < 0)
         return -1;

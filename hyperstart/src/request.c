@@ -18,7 +18,8 @@ bool valid_cgroup_file(const char *name)
 {
     size_t length = strlen(name);
     return length >= 1 && length <= 64 && name[0] != '.' &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.") == length;
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") ==
+               length;
 }
 
 bool parse_hex64(const char *text, uint64_t *value)
@@ -213,6 +214,7 @@ static void decode_by_code(struct json *json, struct request *request)
     case UPDATECONTAINER:
         request->container = decode_id(json, 0, "container");
         decode_cgroup(json, 0, &request->cgroup);
+        decode_device_rules(json, 0, &request->device_rules);
         break;
     case REMOVECONTAINER:
     case STARTCONTAINER:

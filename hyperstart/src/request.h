@@ -74,6 +74,8 @@ struct mount_spec {
     char *source, *fstype;  /* or a file system */
     char *target, *data;
     unsigned long flags, propagation;
+    uint64_t set_attributes, clear_attributes; /* of mount_setattr(2), recursively */
+    bool copy_up; /* a tmpfs that starts with what it covers */
 };
 
 struct file_spec {
@@ -98,6 +100,14 @@ struct rlimit_spec {
     int64_t soft, hard; /* -1: infinity */
 };
 
+/* struct sched_attr, which only some C libraries know. */
+struct scheduler_spec {
+    uint32_t policy;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t flags, runtime, deadline, period;
+};
+
 struct process_spec {
     char *id, **args, **env, *cwd;
     size_t args_count, env_count;
@@ -113,20 +123,33 @@ struct process_spec {
     struct capability_sets capabilities;
     struct rlimit_spec *rlimits;
     size_t rlimits_count;
-    bool no_new_privs, has_oom_score_adj;
-    int oom_score_adj;
+    bool no_new_privs, has_oom_score_adj, has_scheduler, has_personality;
+    int oom_score_adj, io_priority; /* io_priority 0: unchanged */
+    struct scheduler_spec scheduler;
+    unsigned long personality;
     uint8_t *seccomp;
     size_t seccomp_size;
     unsigned seccomp_flags;
 };
 
 /* The kinds of namespace, in the order of `namespace_kinds`. */
-enum { NS_PID, NS_MOUNT, NS_IPC, NS_UTS, NS_CGROUP, NS_NETWORK, NS_COUNT };
+enum { NS_PID, NS_MOUNT, NS_IPC, NS_UTS, NS_CGROUP, NS_NETWORK, NS_TIME, NS_COUNT };
 struct namespace_kind {
     const char *name, *file; /* file: under /proc/PID/ns */
     int flag;
 };
 extern const struct namespace_kind namespace_kinds[NS_COUNT];
+
+struct time_offset {
+    int clock;
+    int64_t seconds, nanoseconds;
+};
+
+/* Instructions of a BPF program of the kind BPF_PROG_TYPE_CGROUP_DEVICE. */
+struct device_rules {
+    uint8_t *code; /* NULL: none */
+    size_t size;
+};
 
 struct container_spec {
     char *id;
@@ -145,6 +168,9 @@ struct container_spec {
     char **masked, **readonly_paths;
     size_t masked_count, readonly_count;
     struct pairs sysctl, cgroup;
+    struct device_rules device_rules;
+    struct time_offset *time_offsets;
+    size_t time_offsets_count;
     struct process_spec process;
 };
 
@@ -177,6 +203,7 @@ struct request {
     int signal;
     unsigned short rows, cols;
     bool frozen;
+    struct device_rules device_rules; /* UPDATECONTAINER */
     union {
         struct pod_spec pod; /* STARTPOD, SETTIME */
         struct container_spec new_container;

@@ -9,6 +9,10 @@
 #include "request.h"
 #include "request_parts.h"
 
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+
 const struct namespace_kind namespace_kinds[NS_COUNT] = {
     [NS_PID] = {"pid", "pid", CLONE_NEWPID},
     [NS_MOUNT] = {"mount", "mnt", CLONE_NEWNS},
@@ -16,6 +20,7 @@ const struct namespace_kind namespace_kinds[NS_COUNT] = {
     [NS_UTS] = {"uts", "uts", CLONE_NEWUTS},
     [NS_CGROUP] = {"cgroup", "cgroup", CLONE_NEWCGROUP},
     [NS_NETWORK] = {"network", "net", CLONE_NEWNET},
+    [NS_TIME] = {"time", "time", CLONE_NEWTIME},
 };
 
 static int namespace_by_name(struct json *json, const char *name)
@@ -135,6 +140,18 @@ static void decode_mount(struct json *json, int item, struct mount_spec *mount)
     mount->disk = decode_disk(json, item, NULL);
     mount->fstype = json_string(json, item, "fstype", JSON_OPTIONAL);
     mount->source = json_string(json, item, "source", JSON_OPTIONAL);
+    mount->copy_up = json_bool(json, item, "copy_up", false);
+    size_t count;
+    int attributes = json_array(json, item, "attributes", &count);
+    if (attributes >= 0 && count != 2) {
+        fail(json->failure, FAIL_BAD_REQUEST, "attributes must be [set, cleared]");
+    } else if (attributes >= 0) {
+        int set = json_first(json, attributes);
+        mount->set_attributes =
+            (uint64_t)json_int_value(json, set, "attributes", 0, INT32_MAX);
+        mount->clear_attributes = (uint64_t)json_int_value(json, json_after(json, set),
+                                                           "attributes", 0, INT32_MAX);
+    }
     if (!mount->share && !mount->disk && !mount->fstype)
         fail(json->failure, FAIL_BAD_REQUEST, "mount of %s has no share, disk or fstype",
              mount->target);
@@ -161,6 +178,34 @@ static void decode_device(struct json *json, int item, struct device_spec *devic
     device->mode |= type[0] == 'b' ? S_IFBLK : type[0] == 'p' ? S_IFIFO : S_IFCHR;
     device->uid = (uid_t)json_int(json, item, "uid", 0, UINT32_MAX - 1, 0);
     device->gid = (gid_t)json_int(json, item, "gid", 0, UINT32_MAX - 1, 0);
+}
+
+static void decode_time_offset(struct json *json, int item, struct time_offset *offset)
+{
+    int at = json_first(json, item);
+    if (at < 0 || json_pairs(json, item) != 3) {
+        fail(json->failure, FAIL_BAD_REQUEST, "a time offset must be [clock, s, ns]");
+        return;
+    }
+    offset->clock = (int)json_int_value(json, at, "clock", 0, 16);
+    at = json_after(json, at);
+    offset->seconds = json_int_value(json, at, "seconds", -(INT64_C(1) << 40), INT64_C(1) << 40);
+    offset->nanoseconds =
+        json_int_value(json, json_after(json, at), "nanoseconds", 0, 999999999);
+}
+
+void decode_device_rules(struct json *json, int object, struct device_rules *rules)
+{
+    char *text = json_string(json, object, "device_rules", JSON_OPTIONAL);
+    if (!text)
+        return;
+    size_t length = strlen(text);
+    rules->code = arena_alloc(json->arena, length / 4 * 3 + 4);
+    int64_t size = base64_decode(text, length, rules->code);
+    if (size < 8 || size % 8 || size > 8 * 16384)
+        fail(json->failure, FAIL_BAD_REQUEST,
+             "device_rules must be base64 of 1 to 16384 instructions");
+    rules->size = size < 0 ? 0 : (size_t)size;
 }
 
 /* Decode the items of the array `key` with FUNCTION into the array ITEMS. */
@@ -194,8 +239,9 @@ void decode_container(struct json *json, struct container_spec *spec)
         if (!path_stays_below(spec->sysctl.items[i].name))
             fail(json->failure, FAIL_BAD_REQUEST, "bad name of a sysctl");
     decode_cgroup(json, 0, &spec->cgroup);
-    if (json_get(json, 0, "device_rules") >= 0)
-        fail(json->failure, FAIL_BAD_REQUEST, "device_rules are not supported by this guest");
+    decode_device_rules(json, 0, &spec->device_rules);
+    DECODE_LIST(json, "time_offsets", spec->time_offsets, spec->time_offsets_count,
+                decode_time_offset);
     int process = json_object(json, 0, "process");
     if (process < 0)
         fail(json->failure, FAIL_BAD_REQUEST, "process is missing");
@@ -283,6 +329,32 @@ static void decode_seccomp(struct json *json, int object, struct process_spec *s
     spec->seccomp_size = size < 0 ? 0 : (size_t)size;
 }
 
+static void decode_scheduling(struct json *json, int object, struct process_spec *spec)
+{
+    size_t count;
+    int array = json_array(json, object, "scheduler", &count);
+    int64_t values[7] = {0};
+    if (array >= 0 && count != 7)
+        fail(json->failure, FAIL_BAD_REQUEST, "scheduler must have 7 numbers");
+    int item = array < 0 || count != 7 ? -1 : json_first(json, array);
+    for (size_t i = 0; item >= 0 && i < 7; i++, item = json_after(json, item))
+        values[i] = json_int_value(json, item, "scheduler", i == 1 ? -20 : 0,
+                                   i < 3 ? 99 : INT64_MAX);
+    spec->has_scheduler = array >= 0;
+    spec->scheduler = (struct scheduler_spec){
+        .policy = (uint32_t)values[0],
+        .nice = (int32_t)values[1],
+        .priority = (uint32_t)values[2],
+        .flags = (uint64_t)values[3],
+        .runtime = (uint64_t)values[4],
+        .deadline = (uint64_t)values[5],
+        .period = (uint64_t)values[6],
+    };
+    spec->io_priority = (int)json_int(json, object, "io_priority", 0, 65535, 0);
+    spec->has_personality = json_get(json, object, "personality") >= 0;
+    spec->personality = (unsigned long)json_int(json, object, "personality", 0, INT32_MAX, 0);
+}
+
 void decode_process(struct json *json, int object, struct process_spec *spec)
 {
     spec->id = decode_id(json, object, "id");
@@ -309,5 +381,6 @@ void decode_process(struct json *json, int object, struct process_spec *spec)
     spec->no_new_privs = json_bool(json, object, "no_new_privs", false);
     spec->has_oom_score_adj = json_get(json, object, "oom_score_adj") >= 0;
     spec->oom_score_adj = (int)json_int(json, object, "oom_score_adj", -1000, 1000, 0);
+    decode_scheduling(json, object, spec);
     decode_seccomp(json, object, spec);
 }

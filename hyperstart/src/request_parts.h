@@ -9,6 +9,7 @@ void decode_container(struct json *json, struct container_spec *spec);
 void decode_process(struct json *json, int object, struct process_spec *spec);
 void decode_pairs(struct json *json, int object, const char *key, struct pairs *pairs);
 void decode_cgroup(struct json *json, int object, struct pairs *pairs);
+void decode_device_rules(struct json *json, int object, struct device_rules *rules);
 char *decode_id(struct json *json, int object, const char *key);
 
 #endif

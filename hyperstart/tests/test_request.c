@@ -74,7 +74,13 @@ TEST(bad_containers)
     static const struct {
         const char *json, *message;
     } cases[] = {
-        {CONTAINER("\"device_rules\":[],"), "device_rules are not supported by this guest"},
+        {CONTAINER("\"device_rules\":[],"), "device_rules must be a string"},
+        {CONTAINER("\"device_rules\":\"AAAA\","),
+         "device_rules must be base64 of 1 to 16384 instructions"},
+        {CONTAINER("\"time_offsets\":[[1,2]],"), "a time offset must be [clock, s, ns]"},
+        {CONTAINER("\"mounts\":[{\"target\":\"/x\",\"fstype\":\"tmpfs\","
+                   "\"attributes\":[1]}],"),
+         "attributes must be [set, cleared]"},
         {CONTAINER("\"join\":{\"pid\":\"x\"},"), "the pid namespace can't be joined"},
         {CONTAINER("\"join\":{\"mount\":\"x\"},"), "the mount namespace can't be joined"},
         {CONTAINER("\"join\":{\"ipc\":\"../x\"},"), "join names no valid container"},

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypercontainer.errors import BadRequest, HyperError, NotSupported
 from hypercontainer.guest import spec
 from hypercontainer.guest.mounts import parse_options
+from hypercontainer.guest.resources import cgroup_files
 from hypercontainer.oci.bundle import default_spec
 from hypercontainer.system import syscalls as sys
 
@@ -100,7 +101,7 @@ def test_a_read_only_bind_is_read_only_on_both_sides() -> None:
     assert found["flags"] & sys.MS_RDONLY
 
 
-@pytest.mark.parametrize("option", ["nonsense", "ro ", "RO", "", "idmap", "tmpcopyup"])
+@pytest.mark.parametrize("option", ["nonsense", "ro ", "RO", "", "idmap", "ridmap"])
 def test_an_unknown_option_is_refused_with_the_mount_and_itself(option: str) -> None:
     with pytest.raises(BadRequest, match=r"mounts\[0\] \(/m\).*option") as caught:
         mount(options=[option])
@@ -149,9 +150,8 @@ def test_namespaces() -> None:
     found = message({"linux": {"namespaces": kinds}})["namespaces"]
     assert found == ["pid", "ipc", "uts", "cgroup", "mount"]
     assert message({})["namespaces"] == ["mount", "cgroup"]
-    for kind in ("user", "time"):
-        with pytest.raises(NotSupported, match=rf"linux.namespaces\[0\]: {kind}"):
-            message({"linux": {"namespaces": [{"type": kind}]}})
+    with pytest.raises(NotSupported, match=r"linux.namespaces\[0\]: user"):
+        message({"linux": {"namespaces": [{"type": "user"}]}})
 
 
 def test_devices() -> None:
@@ -185,7 +185,7 @@ def test_devices() -> None:
 def test_resources_become_files_of_cgroup_v2(
     resources: dict[str, Any], files: dict[str, str]
 ) -> None:
-    assert spec.cgroup_files(resources) == files
+    assert cgroup_files(resources) == files
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_resources_become_files_of_cgroup_v2(
         ({"hostname": 7}, "hostname"),
         ({"mounts": {}}, "mounts"),
         ({"mounts": ["x"]}, "mounts[0]"),
-        ({"mounts": [{"destination": "/a"}, {"destination": "b"}]}, "mounts[1].destination"),
+        ({"mounts": [{"destination": "/a"}, {"destination": ""}]}, "mounts[1].destination"),
         ({"mounts": [{}]}, "mounts[0].destination"),
         ({"mounts": [{"destination": "/a", "options": "ro"}]}, "mounts[0].options"),
         ({"mounts": [{"destination": "/a", "options": [1]}]}, "mounts[0].options[0]"),

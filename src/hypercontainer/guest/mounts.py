@@ -52,7 +52,36 @@ PROPAGATION: dict[str, int] = {
 
 # Options of the file system's own that carry no value; all others are NAME=VALUE.
 _BARE_DATA = frozenset(("newinstance", "noswap", "inode32", "inode64", "nsdelegate"))
-_UNSUPPORTED = frozenset(("idmap", "ridmap", "tmpcopyup"))
+_UNSUPPORTED = frozenset(("idmap", "ridmap"))
+
+# A tmpfs that starts with what it covers, as runc has it.
+COPY_UP = "tmpcopyup"
+
+_ATTR_ATIME = 0x70
+# Options that change all mounts below too: attributes of mount_setattr(2), set and cleared.
+_RECURSIVE: dict[str, tuple[int, int]] = {
+    "rro": (1, 0),
+    "rrw": (0, 1),
+    "rnosuid": (2, 0),
+    "rsuid": (0, 2),
+    "rnodev": (4, 0),
+    "rdev": (0, 4),
+    "rnoexec": (8, 0),
+    "rexec": (0, 8),
+    "rnodiratime": (0x80, 0),
+    "rdiratime": (0, 0x80),
+    "rrelatime": (0, _ATTR_ATIME),
+    "rnorelatime": (0, _ATTR_ATIME),
+    "rnoatime": (0x10, _ATTR_ATIME),
+    "ratime": (0, _ATTR_ATIME),
+    "rstrictatime": (0x20, _ATTR_ATIME),
+    "rnostrictatime": (0, _ATTR_ATIME),
+    "rnosymfollow": (0x200000, 0),
+    "rsymfollow": (0, 0x200000),
+}
+
+# Every mount option that is known by name, for `runv features`.
+NAMES = sorted({*_FLAGS, *PROPAGATION, *_RECURSIVE, COPY_UP})
 
 
 class MountOptions(NamedTuple):
@@ -76,6 +105,8 @@ def parse_options(options: list[str], where: str) -> MountOptions:
             flags = flags | bits if add else flags & ~bits
         elif option in PROPAGATION:
             propagation = PROPAGATION[option]
+        elif option in _RECURSIVE or option == COPY_UP:
+            continue
         elif option in _UNSUPPORTED:
             raise BadRequest(f"{where}: mount option {option} is not supported")
         elif "=" in option or option in _BARE_DATA:
@@ -83,3 +114,13 @@ def parse_options(options: list[str], where: str) -> MountOptions:
         else:
             raise BadRequest(f"{where}: unknown mount option {option!r}")
     return MountOptions(flags, propagation, ",".join(data))
+
+
+def recursive_attributes(options: list[str]) -> list[int]:
+    """The attributes that the recursive options set and clear; [0, 0] without any."""
+    add, remove = 0, 0
+    for option in options:
+        set_bits, clear_bits = _RECURSIVE.get(option, (0, 0))
+        add = add & ~clear_bits | set_bits
+        remove = remove & ~set_bits | clear_bits
+    return [add, remove]

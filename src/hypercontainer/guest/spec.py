@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import BadRequest, NotSupported
 from ..system.syscalls import MS_BIND, MS_RDONLY
+from .device_rules import device_program
 from .fields import (
     read_integer,
     read_list,
@@ -13,7 +14,10 @@ from .fields import (
     read_text,
     read_texts,
 )
-from .mounts import PROPAGATION, parse_options
+from .mounts import COPY_UP, PROPAGATION, parse_options, recursive_attributes
+from .resources import cgroup_files
+from .resources import cpu_weight as cpu_weight
+from .scheduling import personality, scheduling_keys
 
 Bind = Callable[[str, bool], str]
 
@@ -32,6 +36,10 @@ RLIMITS = (
 ).split()
 
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup", "network", "user", "time")
+_CLOCKS = {"monotonic": 1, "boottime": 7}
+
+# Keys of a container's first process that its later ones get too.
+CONTAINER_WIDE = ("seccomp", "seccomp_flags", "personality")
 
 
 def container_message(
@@ -46,6 +54,9 @@ def container_message(
     linux = read_object(config, "linux")
     if linux.get("seccomp"):
         process = {**process, **seccomp_keys(read_object(linux, "seccomp", "linux."))}
+    if (persona := personality(linux)) is not None:
+        process = {**process, "personality": persona}
+    resources = read_object(linux, "resources", "linux.")
     return {
         "id": cid,
         "rootfs": rootfs,
@@ -59,7 +70,9 @@ def container_message(
         "masked": read_texts(linux, "maskedPaths", "linux."),
         "readonly_paths": read_texts(linux, "readonlyPaths", "linux."),
         "sysctl": {k: str(v) for k, v in read_object(linux, "sysctl", "linux.").items()},
-        "cgroup": cgroup_files(read_object(linux, "resources", "linux.")),
+        "time_offsets": _time_offsets(linux),
+        "cgroup": cgroup_files(resources),
+        "device_rules": device_program(resources),
         "process": process,
     }
 
@@ -88,6 +101,7 @@ def process_message(
         "stdio": stdio,
         "rlimits": [_rlimit(r, where) for where, r in read_objects(process, "rlimits", "process.")],
         "no_new_privs": bool(process.get("noNewPrivileges", False)),
+        **scheduling_keys(process),
     }
     if stderr is not None:
         message["stderr"] = stderr
@@ -157,8 +171,8 @@ def _namespaces(linux: dict[str, Any]) -> list[str]:
         kind = read_text(namespace, "type", f"{where}.")
         if kind not in _NAMESPACES:
             raise BadRequest(f"{where}.type: unknown namespace {kind!r}")
-        if kind in ("user", "time"):
-            raise NotSupported(f"{where}: {kind} namespaces not supported yet")
+        if kind == "user":
+            raise NotSupported(f"{where}: user namespaces are not supported: the VM is the wall")
         # The VM is the container's network namespace, whatever the host's path says.
         if kind != "network":
             kinds.append(kind)
@@ -174,11 +188,33 @@ def _propagation(linux: dict[str, Any]) -> int:
     return PROPAGATION.get(name, 0)
 
 
+def _time_offsets(linux: dict[str, Any]) -> list[list[int]]:
+    """linux.timeOffsets as [clock id, seconds, nanoseconds]."""
+    found = []
+    offsets = read_object(linux, "timeOffsets", "linux.")
+    for clock in offsets:
+        if clock not in _CLOCKS:
+            raise BadRequest(f"linux.timeOffsets: unknown clock {clock!r}")
+        offset = read_object(offsets, clock, "linux.timeOffsets.")
+        where = f"linux.timeOffsets.{clock}."
+        seconds, nanoseconds = (read_integer(offset, key, where) for key in ("secs", "nanosecs"))
+        if abs(seconds) >= 1 << 40 or not 0 <= nanoseconds < 10**9:
+            raise BadRequest(f"linux.timeOffsets.{clock}: {offset} is out of range")
+        found.append([_CLOCKS[clock], seconds, nanoseconds])
+    kinds = [n.get("type") for _, n in read_objects(linux, "namespaces", "linux.")]
+    if found and "time" not in kinds:
+        raise BadRequest("linux.timeOffsets: a time namespace is needed")
+    return found
+
+
 def _mount(mount: dict[str, Any], where: str, bind: Bind) -> dict[str, Any]:
     target = read_text(mount, "destination", f"{where}.")
-    if not target.startswith("/"):
-        raise BadRequest(f"{where}.destination: {target!r} is not an absolute path")
-    options = parse_options(read_texts(mount, "options", f"{where}."), f"{where} ({target})")
+    if not target:
+        raise BadRequest(f"{where}.destination: a path is needed")
+    # A relative one, which the specification calls deprecated, starts at the root.
+    target = target if target.startswith("/") else f"/{target}"
+    names = read_texts(mount, "options", f"{where}.")
+    options = parse_options(names, f"{where} ({target})")
     fstype = read_text(mount, "type", f"{where}.")
     message: dict[str, Any] = {
         "target": target,
@@ -186,6 +222,12 @@ def _mount(mount: dict[str, Any], where: str, bind: Bind) -> dict[str, Any]:
         "data": options.data,
         "propagation": options.propagation,
     }
+    if any(attributes := recursive_attributes(names)):
+        message["attributes"] = attributes
+    if COPY_UP in names:
+        if fstype != "tmpfs":
+            raise BadRequest(f"{where} ({target}): {COPY_UP} is an option of tmpfs")
+        message["copy_up"] = True
     source = read_text(mount, "source", f"{where}.") or fstype
     if fstype == "bind" or options.flags & MS_BIND:
         message["share"] = bind(source, bool(options.flags & MS_RDONLY))
@@ -211,29 +253,3 @@ def _device(device: dict[str, Any], where: str) -> dict[str, Any]:
         "uid": read_integer(device, "uid", f"{where}."),
         "gid": read_integer(device, "gid", f"{where}."),
     }
-
-
-def cgroup_files(resources: dict[str, Any]) -> dict[str, str]:
-    """linux.resources (config-linux.md "Control groups") as files of the guest's cgroup v2."""
-    files: dict[str, str] = {}
-    where = "linux.resources."
-    memory = read_object(resources, "memory", where)
-    if limit := read_integer(memory, "limit", f"{where}memory."):
-        files["memory.max"] = "max" if limit < 0 else str(limit)
-    if reservation := read_integer(memory, "reservation", f"{where}memory."):
-        files["memory.low"] = "max" if reservation < 0 else str(reservation)
-    cpu = read_object(resources, "cpu", where)
-    quota, period = (read_integer(cpu, key, f"{where}cpu.") for key in ("quota", "period"))
-    if quota or period:
-        files["cpu.max"] = f"{quota if quota > 0 else 'max'} {period or 100000}"
-    if shares := read_integer(cpu, "shares", f"{where}cpu."):
-        files["cpu.weight"] = str(_weight(shares))
-    if pids := read_integer(read_object(resources, "pids", where), "limit", f"{where}pids."):
-        files["pids.max"] = "max" if pids < 0 else str(pids)
-    return files
-
-
-def _weight(shares: int) -> int:
-    """cgroup v1's cpu.shares (2 to 262144) as v2's cpu.weight (1 to 10000)."""
-    shares = min(max(shares, 2), 262144)
-    return 1 + (shares - 2) * 9999 // 262142

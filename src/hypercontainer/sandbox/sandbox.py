@@ -186,7 +186,7 @@ class Sandbox:
         message["join"] = {kind: self.containers.get(cid).cid for kind, cid in join.items()}
         message["namespaces"] = [n for n in message["namespaces"] if n not in join]
         container.seccomp = {
-            k: v for k, v in message["process"].items() if k in ("seccomp", "seccomp_flags")
+            k: v for k, v in message["process"].items() if k in spec.CONTAINER_WIDE
         }
         if log is not None:
             container.log = LogSink(

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..errors import BadRequest, HyperError, to_wire
+from ..guest.device_rules import device_program
 from ..guest.protocol import Code
-from ..guest.spec import cgroup_files
+from ..guest.resources import cgroup_files
 from .attach import Attachment
 from .containers import INIT
 from .passed_process import PassedProcess
@@ -254,8 +255,11 @@ class Server:
     async def _update(self, request: Request) -> dict[str, Any]:
         cid = request.text("container")
         self._sandbox.containers.get(cid)
-        files = cgroup_files(request.object("resources"))
-        await self._sandbox.vm.request(Code.UPDATECONTAINER, {"container": cid, "cgroup": files})
+        resources = request.object("resources")
+        message: dict[str, Any] = {"container": cid, "cgroup": cgroup_files(resources)}
+        if resources.get("devices"):
+            message["device_rules"] = device_program(resources)
+        await self._sandbox.vm.request(Code.UPDATECONTAINER, message)
         return {}
 
     async def _freeze(self, request: Request) -> dict[str, Any]:
