@@ -2,12 +2,13 @@
 
 import fcntl
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import BadRequest
+from hypercontainer.errors import BadRequest, Conflict
 from hypercontainer.oci import records
 from hypercontainer.oci.lifecycle import parse_signal
 from hypercontainer.oci.main import main, parser
@@ -184,7 +185,10 @@ def test_unknown_signals(text: str) -> None:
 
 
 def test_one_command_at_a_time_changes_a_container(tmp_path: Path) -> None:
-    records.reserve(str(tmp_path), "x")
+    lock = records.reserve(str(tmp_path), "x")
+    with pytest.raises(Conflict, match="already exists"):
+        records.reserve(str(tmp_path), "x")
+    os.close(lock)
     with (
         records.locked(str(tmp_path), "x"),
         (tmp_path / "x" / "lock").open() as other,

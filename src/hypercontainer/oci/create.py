@@ -7,11 +7,13 @@ import time
 from typing import Any
 
 from ..errors import BadRequest, HyperError
+from ..guest.fields import read_texts
 from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
+from ..system import cgroups as host_cgroups
 from ..system import processes
-from . import bundle, hooks, records, terminal
+from . import bundle, cgroups, hooks, records, terminal
 from .launch import launch
 from .namespaces import Placement, entering, place
 from .records import Record, state_of
@@ -57,7 +59,8 @@ def _run(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> int:
     if not args.keep:
         from .lifecycle import destroy
 
-        destroy(args.root, args.id)
+        with records.locked(args.root, args.id):
+            destroy(args.root, args.id)
     return code if code >= 0 else 128 - code
 
 
@@ -72,13 +75,20 @@ class _reserved:
             os.path.dirname(os.path.abspath(self._args.pid_file))
         ):
             raise BadRequest(f"pid file {self._args.pid_file}: no such directory")
-        records.reserve(self._args.root, self._args.id)
+        try:
+            self._lock = records.reserve(self._args.root, self._args.id)
+        except records.Abandoned:
+            from .lifecycle import destroy
+
+            destroy(self._args.root, self._args.id)
+            self._lock = records.reserve(self._args.root, self._args.id)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is not None:
             from .lifecycle import destroy
 
             destroy(self._args.root, self._args.id)
+        os.close(self._lock)
 
 
 def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Record:
@@ -86,10 +96,11 @@ def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Re
     placement = place(args.root, config)
     owner = placement.peer["owner"] if placement.peer else args.id
     sandbox = records.sandbox_directory(args.root, owner)
+    group = cgroups.prepare(args.root, args.id, config, systemd=args.systemd_cgroup)
     if placement.peer is None:
-        launch("runv", sandbox, _vm(args, config, host_network=placement.host_network))
-    pid, link = _proxy(args, placement)
+        launch("runv", sandbox, _vm(args, config, host_network=placement.host_network), group)
     process = config.get("process") or {}
+    pid, link = _proxy(args.id, process, placement, group)
     record: Record = {
         "id": args.id,
         "owner": owner,
@@ -137,11 +148,19 @@ def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool)
     )
 
 
-def _proxy(args: argparse.Namespace, placement: Placement) -> tuple[int, int]:
+def _proxy(
+    cid: str, process: dict[str, Any], placement: Placement, group: list[str]
+) -> tuple[int, int]:
+    enter_namespace = entering(placement)
+
+    def enter() -> None:
+        host_cgroups.enter(group, os.getpid())
+        enter_namespace()
+
     try:
-        return spawn(f"runv: {args.id}", entering(placement))
+        return spawn(read_texts(process, "args", "process."), enter)
     except OSError as error:
-        raise HyperError(f"network namespace of {args.id}: {error.strerror}") from None
+        raise HyperError(f"network namespace of {cid}: {error.strerror}") from None
 
 
 def _follow_network(sandbox: str, pid: int) -> None:

@@ -7,9 +7,11 @@ import signal
 from typing import Any
 
 from ..errors import BadRequest, NotRunning
+from ..guest.fields import read_texts
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
-from . import records, terminal
+from ..system import cgroups as host_cgroups
+from . import cgroups, records, terminal
 from .create import write_pid_file
 
 
@@ -72,7 +74,11 @@ def _run(args: argparse.Namespace, process: dict[str, Any]) -> int:
     record = records.load(args.root, args.id)
     sandbox = records.sandbox_of(args.root, record)
     wants_terminal = bool(process.get("terminal"))
-    pid, link = spawn(f"runv: exec in {args.id}")
+    group = cgroups.group_of(args.root, args.id)
+    pid, link = spawn(
+        read_texts(process, "args", "process."), lambda: host_cgroups.enter(group, os.getpid())
+    )
+    records.add_exec(args.root, args.id, pid)
     if not wants_terminal:
         names, fds = terminal.standard_streams()
     elif args.console_socket:

@@ -2,19 +2,27 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 from ..errors import VMError, from_wire
 from ..sandbox import VMConfig
+from ..system import cgroups, processes
+from ..system.files import write_atomic
 
+_KILL_BOUND = 5.0
 _MODULE = "hypercontainer.sandbox.process"
 
 
-def launch(sandbox_id: str, state_dir: str, vm: VMConfig) -> None:
+_PID = "launched"
+
+
+def launch(sandbox_id: str, state_dir: str, vm: VMConfig, group: list[str]) -> None:
     """Start the sandbox process and return once it takes requests. Raises VMError.
 
-    The process is left to whoever is this command's subreaper.
+    It and what it starts are in the control group `group`. The process is left
+    to whoever is this command's subreaper.
     """
     vm.validate()
     os.makedirs(state_dir, mode=0o700)
@@ -30,6 +38,10 @@ def launch(sandbox_id: str, state_dir: str, vm: VMConfig) -> None:
         )
     assert process.stdin is not None
     assert process.stdout is not None
+    # Without the request that follows it starts nothing, and ends when this command does.
+    cgroups.enter(group, process.pid)
+    started = processes.start_time(process.pid) or 0
+    write_atomic(os.path.join(state_dir, _PID), f"{process.pid} {started}".encode())
     process.stdin.write(json.dumps({"id": sandbox_id, "vm": vm.to_json()}).encode())
     process.stdin.close()
     line = process.stdout.readline()
@@ -41,3 +53,13 @@ def launch(sandbox_id: str, state_dir: str, vm: VMConfig) -> None:
         with open(log_path, errors="replace") as log_text:
             said = log_text.read().strip().splitlines()
         raise VMError(f"the sandbox process ended at once: {said[-1] if said else 'no reason'}")
+
+
+def kill_launched(state_dir: str) -> None:
+    """Kill the sandbox that `launch` started in `state_dir`, and with it its VM."""
+    try:
+        with open(os.path.join(state_dir, _PID)) as file:
+            pid, started = map(int, file.read().split())
+    except FileNotFoundError:
+        return
+    processes.kill_and_wait(pid, started, signal.SIGKILL, _KILL_BOUND)

@@ -11,10 +11,12 @@ from ..errors import BadRequest, HyperError, NotFound, NotRunning
 from ..sandbox import read_state
 from ..sandbox.calls import call
 from ..system import processes
-from . import records
+from . import cgroups, records
+from .launch import kill_launched
 from .records import Record
 
 _END_BOUND = 30.0
+_KILL_BOUND = 5.0
 
 
 def start(args: argparse.Namespace) -> int:
@@ -94,12 +96,17 @@ def delete(args: argparse.Namespace) -> int:
     except NotFound:
         if not args.force:
             raise
-        destroy(args.root, args.id)
     return 0
 
 
 def _delete(args: argparse.Namespace) -> None:
-    record = records.load(args.root, args.id)
+    try:
+        record = records.load(args.root, args.id)
+    except NotFound:
+        if not args.force:
+            raise
+        destroy(args.root, args.id)
+        return
     current, _ = records.status(args.root, record)
     if current not in ("stopped", "created") and not args.force:
         raise NotRunning(f"cannot delete container {args.id} that is not stopped: {current}")
@@ -107,20 +114,34 @@ def _delete(args: argparse.Namespace) -> None:
 
 
 def destroy(root: str, cid: str) -> None:
-    """End a container and its proxy, with its VM if it is the last there, and forget it."""
+    """End a container and its proxies, with its VM if it is the last there, and forget it.
+
+    The caller holds its lock, or nobody else knows it.
+    """
     try:
         record = records.load(root, cid)
     except NotFound:
+        if records.members(root, cid):
+            # Deleted already; its VM is that of others.
+            return
         _end_sandbox(records.sandbox_directory(root, cid))
+        cgroups.remove(root, cid)
         records.remove(root, cid)
         return
     owner = record["owner"]
     sandbox = records.sandbox_of(root, record)
-    if len(records.members(root, owner)) > 1:
-        _remove_from_pod(sandbox, record["guest_id"])
-    else:
+    last = len(records.members(root, owner)) <= 1
+    if last:
         _end_sandbox(sandbox)
-    processes.kill_and_wait(record["pid"], record["pid_started"], signal.SIGKILL, 5.0)
+    else:
+        _remove_from_pod(sandbox, record["guest_id"])
+    proxies = {record["pid"]: record["pid_started"], **records.live_execs(root, cid)}
+    for pid, started in proxies.items():
+        processes.kill_and_wait(pid, started, signal.SIGKILL, _KILL_BOUND)
+    # The VM of others stays in the group of its first container.
+    cgroups.remove(root, cid, wait=last or cid != owner)
+    if last and cid != owner:
+        cgroups.remove(root, owner)
     records.remove(root, cid)
     records.remove_abandoned(root, owner)
     _run_poststop(record)
@@ -145,7 +166,10 @@ def _remove_from_pod(sandbox: str, guest_id: str) -> None:
 
 def _end_sandbox(sandbox: str) -> None:
     current = read_state(sandbox)
-    if current is None or not current["alive"]:
+    if current is None:
+        kill_launched(sandbox)
+        return
+    if not current["alive"]:
         return
     running = any(c["status"] != "stopped" for c in current["containers"].values())
     if running or not current["containers"]:
@@ -160,7 +184,7 @@ def _wait_end(current: dict[str, Any]) -> None:
     """Wait for the sandbox's own end; a hung one is killed, and its VM with it."""
     pid, started = current["pid"], current["started"]
     if not processes.kill_and_wait(pid, started, 0, _END_BOUND):
-        processes.kill_and_wait(pid, started, signal.SIGKILL, 5.0)
+        processes.kill_and_wait(pid, started, signal.SIGKILL, _KILL_BOUND)
 
 
 def list_all(args: argparse.Namespace) -> int:
@@ -192,16 +216,20 @@ def _table(rows: list[list[str]]) -> list[str]:
 
 
 def ps(args: argparse.Namespace) -> int:
-    """List the container's processes as the guest knows them; with JSON the pids."""
+    """List the container's processes as the guest knows them; with JSON their proxies' pids.
+
+    Engines look those up among the host's processes.
+    """
     record = records.load(args.root, args.id)
     current, _ = records.status(args.root, record)
     if current == "stopped":
         raise NotRunning("container is not running")
+    if args.format == "json":
+        pids = [record["pid"], *sorted(records.live_execs(args.root, args.id))]
+        sys.stdout.write(json.dumps(pids) + "\n")
+        return 0
     sandbox = records.sandbox_of(args.root, record)
     found = call(sandbox, "processes", {"container": record["guest_id"]})["processes"]
-    if args.format == "json":
-        sys.stdout.write(json.dumps([p["pid"] for p in found]) + "\n")
-        return 0
     rows = [["UID", "PID", "PPID", "CMD"]]
     rows += [[str(p.get(k, "")) for k in ("uid", "pid", "ppid", "cmd")] for p in found]
     sys.stdout.write("".join(line + "\n" for line in _table(rows)))

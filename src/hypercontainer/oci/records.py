@@ -2,7 +2,9 @@
 
 container.json   the record: bundle, rootfs, the proxy's pid, …
 sandbox/         the state directory of the sandbox process
-lock             held while a command changes the container
+execs/PID        the start time of a proxy of `runv exec`
+cgroup.json      the control group on the host
+lock             held while a command creates or changes the container
 """
 
 import fcntl
@@ -10,11 +12,12 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import BadRequest, Conflict, NotFound
+from ..errors import BadRequest, Conflict, NotFound, Timeout
 from ..sandbox import read_state
 from ..system import processes
 from ..system.files import write_atomic
@@ -23,6 +26,9 @@ Record = dict[str, Any]
 
 _ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}", re.ASCII)
 _RECORD = "container.json"
+_EXECS = "execs"
+_LOCK_BOUND = 120.0
+_LOCK_POLL = 0.01
 # What the guest calls the first container of its VM.
 GUEST_ID = "c"
 
@@ -63,13 +69,43 @@ def guest_id(cid: str, owner: str) -> str:
     return f"{GUEST_ID}-{hashlib.sha256(cid.encode()).hexdigest()[:32]}"
 
 
-def reserve(root: str, cid: str) -> None:
-    """Take the id. Raises Conflict when it is taken."""
+def reserve(root: str, cid: str) -> int:
+    """Take the id, and the container's lock; returns the lock's descriptor.
+
+    Raises Conflict when the id is taken, Abandoned when it is only by a
+    creation that was killed.
+    """
     os.makedirs(root, mode=0o711, exist_ok=True)
+    path = directory(root, cid)
+    everything = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.mkdir(directory(root, cid), 0o700)
-    except FileExistsError:
-        raise Conflict(f"container with given ID already exists: {cid}") from None
+        # Nobody sees the directory without its lock held.
+        fcntl.flock(everything, fcntl.LOCK_EX)
+        taken = os.path.exists(path)
+        if not taken:
+            os.mkdir(path, 0o700)
+        lock = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _try_lock(lock) or (taken and os.path.exists(os.path.join(path, _RECORD))):
+            os.close(lock)
+            raise Conflict(f"container with given ID already exists: {cid}")
+    finally:
+        os.close(everything)
+    if taken:
+        os.close(lock)
+        raise Abandoned(f"the creation of container {cid} was interrupted")
+    return lock
+
+
+class Abandoned(Conflict):
+    """The id is held by what a killed creation left, and by nothing else."""
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def save(root: str, record: Record) -> None:
@@ -125,16 +161,63 @@ def all_ids(root: str) -> list[str]:
 
 @contextmanager
 def locked(root: str, cid: str) -> Iterator[None]:
-    """Change a container alone. Raises NotFound."""
+    """Change a container alone. Raises NotFound, and Timeout when another command hangs."""
+    path = os.path.join(directory(root, cid), "lock")
     try:
-        fd = os.open(os.path.join(directory(root, cid), "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         raise NotFound(f"container does not exist: {cid}") from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _LOCK_BOUND
+        while not _try_lock(fd):
+            if time.monotonic() > deadline:
+                raise Timeout(
+                    f"container {cid} is in use by another command for {_LOCK_BOUND:.0f} s"
+                )
+            time.sleep(_LOCK_POLL)
+        if not _is_file(fd, path):
+            raise NotFound(f"container does not exist: {cid}")
         yield
     finally:
         os.close(fd)
+
+
+def _is_file(fd: int, path: str) -> bool:
+    """Whether `path` still is the file of `fd`: another command may have deleted the container."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def add_exec(root: str, cid: str, pid: int) -> None:
+    """Note the proxy of a process that runs beside the container's first one."""
+    live_execs(root, cid)
+    execs = os.path.join(directory(root, cid), _EXECS)
+    os.makedirs(execs, mode=0o700, exist_ok=True)
+    write_atomic(os.path.join(execs, str(pid)), str(processes.start_time(pid) or 0).encode())
+
+
+def live_execs(root: str, cid: str) -> dict[int, int]:
+    """The proxies of `runv exec` that live, with their start times; the others are forgotten."""
+    found = {}
+    execs = os.path.join(directory(root, cid), _EXECS)
+    try:
+        names = [name for name in os.listdir(execs) if name.isdigit()]
+    except FileNotFoundError:
+        return {}
+    for name in names:
+        path = os.path.join(execs, name)
+        try:
+            with open(path) as file:
+                started = int(file.read())
+            if processes.alive(int(name), started):
+                found[int(name)] = started
+            else:
+                os.unlink(path)
+        except FileNotFoundError:
+            continue
+    return found
 
 
 def status(root: str, record: Record) -> tuple[str, dict[str, Any]]:

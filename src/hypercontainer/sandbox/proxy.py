@@ -1,8 +1,9 @@
 """The host process that stands for a process of the guest.
 
-Engines need a pid that they can wait for and signal. That process is a shell
-of a few hundred KiB: it reports the signals that it gets and exits with the
-code that the sandbox sends it.
+Engines need a pid that they can wait for and signal, and list by command line.
+That process is a shell of a few hundred KiB under the name of what runs in the
+guest: it reports the signals that it gets and exits with the code that the
+sandbox sends it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections.abc import Callable
 _SHELL = "/bin/sh"
 _ENTERED = b"\xff"
 _SIGNALS = "HUP INT QUIT USR1 USR2 ALRM TERM CONT WINCH"
+_MAX_NAME = 4096
 # `read` ends early when a trap ran; without one, the sandbox is gone.
 _SCRIPT = f"""
 for s in {_SIGNALS}; do trap "t=1; echo $s >&3" $s; done
@@ -25,10 +27,11 @@ done
 """
 
 
-def spawn(name: str, enter: Callable[[], None] = lambda: None) -> tuple[int, int]:
-    """Start a proxy called `name`, a child of this process; returns its pid and our end.
+def spawn(args: list[str], enter: Callable[[], None] = lambda: None) -> tuple[int, int]:
+    """Start the proxy of the guest's command `args`, a child of this process.
 
-    `enter` runs in it first, to enter namespaces. Raises OSError when that fails.
+    `enter` runs in it first, to enter namespaces and control groups. Returns
+    its pid and our end. Raises OSError when `enter` fails.
     """
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -36,8 +39,11 @@ def spawn(name: str, enter: Callable[[], None] = lambda: None) -> tuple[int, int
         try:
             enter()
             os.setsid()
+            script, to_script = os.pipe()
+            os.write(to_script, _SCRIPT.encode())
+            os.dup2(script, 0)
             null = os.open("/dev/null", os.O_RDWR)
-            for fd in (0, 1, 2):
+            for fd in (1, 2):
                 os.dup2(null, fd)
             os.dup2(theirs.fileno(), 3)
             os.closerange(4, 1024)
@@ -45,7 +51,7 @@ def spawn(name: str, enter: Callable[[], None] = lambda: None) -> tuple[int, int
             for signum in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(signum, signal.SIG_DFL)
             os.write(3, _ENTERED)
-            os.execv(_SHELL, [name, "-c", _SCRIPT])
+            os.execv(_SHELL, [_name(args)])
         except OSError as error:
             os.write(theirs.fileno(), (error.errno or 0).to_bytes(1, "big"))
         finally:
@@ -57,6 +63,11 @@ def spawn(name: str, enter: Callable[[], None] = lambda: None) -> tuple[int, int
         number = said[0] if said else 0
         raise OSError(number, os.strerror(number))
     return pid, ours.detach()
+
+
+def _name(args: list[str]) -> str:
+    """The command as one line; a shell whose name begins with a dash would be a login shell."""
+    return " ".join(" ".join(args).replace("\0", " ").split())[:_MAX_NAME].lstrip("-") or "runv"
 
 
 class ProxyLink:

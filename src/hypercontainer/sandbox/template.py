@@ -19,6 +19,7 @@ from ..errors import HyperError, VMError
 from ..hypervisor import template
 from ..hypervisor.machine import Machine
 from ..hypervisor.qemu_start import start
+from ..system import cgroups
 from .config import VMConfig
 
 _MODULE = "hypercontainer.sandbox.template"
@@ -102,6 +103,8 @@ async def _boot_and_save(machine: Machine, work: str, state: str) -> dict[str, A
 def main() -> int:
     """Make the template that stdin asks for, quietly: a run without one is only slower."""
     config = VMConfig.from_json(json.load(sys.stdin))
+    # The container's control group, in which this was started, ends before the template does.
+    cgroups.enter(cgroups.directories("/"), os.getpid())
     os.nice(_NICE)
     with contextlib.suppress(HyperError):
         make(config)
