@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import Conflict, HyperError
+from hypercontainer.errors import Conflict, HyperError, NoSpace
 from hypercontainer.pods.model import Container, Pod, Status, now
 from hypercontainer.pods.names import check_name, container_id, random_name
 from hypercontainer.pods.spec import parse_pod
@@ -69,6 +69,18 @@ def test_a_commit_survives_the_death_of_the_writer(tmp_path: Path) -> None:
     store.add_pod(make("p", "a"))
     # No close: another connection sees it, as after a SIGKILL.
     assert [pod.id for pod in Store(tmp_path / "db").load()] == ["p"]
+
+
+def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    store.add_pod(make("p", "a"))
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    big = make("q", "b")
+    big.containers[0].image_config["Env"] = ["x" * 100_000]
+    with pytest.raises(NoSpace, match="write the database"):
+        store.add_pod(big)
+    assert [pod.id for pod in store.load()] == ["p"]
 
 
 def test_a_newer_schema_and_rubbish_are_refused(tmp_path: Path) -> None:

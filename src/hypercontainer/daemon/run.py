@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..images import ImageStore
 from ..pods.layout import Layout
-from ..pods.runner import Defaults
+from ..pods.plans import Defaults
 from ..pods.service import PodService
 from ..pods.store import Store
 from .config import Config

@@ -35,6 +35,8 @@ async def _recover_pod(service: "PodService", runner: "Runner", pod: Pod) -> Non
         if not any(c.live for c in pod.containers):
             await end_sandbox(state_dir, patience=0.0)
             state, alive = None, False
+        else:
+            await _undo(pod, SandboxClient(state_dir))
         _interrupted(service, pod)
     removing = [c for c in pod.containers if c.state.status == Status.REMOVING]
     if alive and state is not None and pod.live:
@@ -57,6 +59,16 @@ async def _recover_pod(service: "PodService", runner: "Runner", pod: Pod) -> Non
 
 def _sync_pause(container: Container, state: dict[str, Any]) -> None:
     container.state.status = Status.PAUSED if state["status"] == "paused" else Status.RUNNING
+
+
+async def _undo(pod: Pod, client: SandboxClient) -> None:
+    """Take half-started containers from a VM in which others run."""
+    for container in pod.containers:
+        if container.state.status == Status.STARTING:
+            try:
+                await client.remove_container(container.id, force=True)
+            except HyperError as error:
+                log.info("container %s: %s", container.name, error)
 
 
 def _interrupted(service: "PodService", pod: Pod) -> None:

@@ -6,9 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import HyperError, NoSpace, NotRunning
 from ..images import ImageStore
@@ -16,6 +14,7 @@ from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_
 from . import oci
 from .layout import Layout
 from .model import LIVE, Container, Pod, State, Status, now
+from .plans import Defaults, Plan, Planner
 from .sandboxes import end_sandbox, exit_of, remove_tree
 from .store import Store
 
@@ -23,30 +22,6 @@ log = logging.getLogger(__name__)
 
 _KILL_BOUND = 15.0
 _ATTACH_BOUND = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What the configuration says of every pod. Sizes are in bytes, `boot_timeout` in seconds."""
-
-    kernel: str | None = None
-    initrd: str | None = None
-    accel: str = "auto"
-    boot_timeout: float | None = None
-    disk_size: int = 10 << 30
-    log_max_size: int = 0
-    log_max_file: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the sandbox is told of a container."""
-
-    container: Container
-    config: dict[str, Any]
-    rootfs: dict[str, Any]
-    files: list[dict[str, Any]]
-    stdin: bool
 
 
 class Runner:
@@ -67,7 +42,7 @@ class Runner:
         self.zygote: Zygote | None = None
         self._layout = layout
         self._store = store
-        self._images = images
+        self._planner = Planner(layout, images, defaults)
         self._defaults = defaults
         self._on_end = on_end
         self._watchers: set[asyncio.Task[None]] = set()
@@ -93,7 +68,7 @@ class Runner:
             container.kill_reason = ""
         self._store.save(*containers)
         try:
-            plans = [self._plan(pod, container) for container in containers]
+            plans = [self._planner.plan(pod, container) for container in containers]
             clock.lap("planned")
             client = await self._vm(pod, plans)
             clock.lap("launched")
@@ -118,67 +93,18 @@ class Runner:
             self.watch(pod, plan.container, client)
             await self._connect(client, plan.container, plan.stdin)
 
-    def _plan(self, pod: Pod, container: Container) -> _Plan:
-        image = self._images.get(container.image_id)
-        binds = {
-            mount.path: self._volume(container, mount.volume.name, mount.volume.source, index)
-            for index, mount in enumerate(container.spec.volumes)
-        }
-        rootfs = {
-            "kind": "overlay",
-            "lower": [
-                {"path": str(layer.path), "fstype": layer.fstype}
-                for layer in reversed(image.layers)
-            ],
-            "upper": {"path": str(self._layout.upper(container.id)), "fstype": "ext4"},
-        }
-        stdin = container.spec.stdin
-        if stdin is None:
-            stdin = container.spec.tty or any(wanted for _, wanted in container.waiting)
-        config = oci.container_config(pod, container, binds)
-        if container.spec.tty and container.window:
-            rows, columns = container.window
-            config["process"]["consoleSize"] = {"height": rows, "width": columns}
-        return _Plan(
-            container,
-            config,
-            rootfs,
-            oci.injected_files(pod, container),
-            stdin,
-        )
-
-    def _volume(self, container: Container, name: str, source: str, index: int) -> Path:
-        """The host's path of a volume, made if it is missing."""
-        if not source:
-            path = self._layout.volume(name or anonymous_name(container, index))
-            path.mkdir(parents=True, exist_ok=True)
-            return path
-        path = Path(source)
-        if not path.exists():
-            path.mkdir(parents=True)
-        return path
-
-    async def _vm(self, pod: Pod, plans: list[_Plan]) -> SandboxClient:
+    async def _vm(self, pod: Pod, plans: list[Plan]) -> SandboxClient:
         """The pod's VM, launched if it has none, while the containers' disks are made."""
-        made = asyncio.gather(*(asyncio.to_thread(self._prepare, plan.container) for plan in plans))
+        made = asyncio.gather(
+            *(asyncio.to_thread(self._planner.make_disk, plan.container) for plan in plans)
+        )
         try:
             client = pod.client or await self._launch(pod)
         except BaseException:
-            made.cancel()
+            await asyncio.wait([made])
             raise
         await made
         return client
-
-    def _prepare(self, container: Container) -> None:
-        """Make the container's directory and its disk, once."""
-        upper = self._layout.upper(container.id)
-        upper.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if upper.exists():
-            return
-        partial = upper.with_suffix(".part")
-        partial.unlink(missing_ok=True)
-        self._images.make_upper(partial, self._defaults.disk_size)
-        partial.rename(upper)
 
     async def _launch(self, pod: Pod) -> SandboxClient:
         state_dir = self._layout.sandbox(pod.id)
@@ -199,7 +125,7 @@ class Runner:
         pod.client = await launch(pod.id, state_dir, vm, wait=False, zygote=self.zygote)
         return pod.client
 
-    async def _create(self, pod: Pod, client: SandboxClient, plan: _Plan) -> None:
+    async def _create(self, pod: Pod, client: SandboxClient, plan: Plan) -> None:
         """Create a container in the VM and connect those who attached before."""
         container = plan.container
         kept = pod.spec.log_type != "none"
@@ -262,8 +188,15 @@ class Runner:
             for future, _ in waiting:
                 if not future.done():
                     future.set_exception(error)
-        self._store.save(*containers)
+        self._save_if_possible(*containers)
         self._settle(pod, containers)
+
+    def _save_if_possible(self, *containers: Container) -> None:
+        """An end is an end even if the disk is full: the next hyperd finds it out again."""
+        try:
+            self._store.save(*containers)
+        except HyperError as error:
+            log.error("%s", error)
 
     def watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
         """Record the end of a running container when it comes."""
@@ -272,7 +205,11 @@ class Runner:
         task.add_done_callback(self._watchers.discard)
 
     async def _watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
-        status = await exit_of(client, container.id)
+        try:
+            status = await exit_of(client, container.id)
+        except Exception as error:
+            log.exception("watching container %s", container.name)
+            status = ExitStatus(137, 9, False, f"hyperd lost sight of it: {error}", "")
         others = [c for c in pod.containers if c.state.status in (*LIVE, Status.STARTING)]
         if others != [container] and pod.client is client:
             with contextlib.suppress(HyperError):
@@ -289,7 +226,7 @@ class Runner:
             state.reason = container.kill_reason
         state.finished_at = status.finished_at or now()
         state.pid = 0
-        self._store.save(container)
+        self._save_if_possible(container)
         self._settle(pod, [container])
 
     def _settle(self, pod: Pod, ended: list[Container]) -> None:
@@ -394,13 +331,6 @@ class Stopwatch:
 
     def __str__(self) -> str:
         return ", ".join(self._laps)
-
-
-def anonymous_name(container: Container, index: int) -> str:
-    """The name of the anonymous volume of a container's `index`-th mount."""
-    return container.anonymous[
-        sum(1 for m in container.spec.volumes[:index] if not m.volume.name and not m.volume.source)
-    ]
 
 
 async def _ended(containers: list[Container], timeout: float) -> bool:

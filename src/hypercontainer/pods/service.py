@@ -16,7 +16,8 @@ from .execs import Execs
 from .layout import Layout
 from .model import Attachment, Container, Pod, Status, now
 from .names import container_id, random_id, random_name
-from .runner import Defaults, Runner
+from .plans import Defaults
+from .runner import Runner
 from .spec import PodSpec, parse_pod
 from .store import Store
 
@@ -289,7 +290,10 @@ class PodService:
         if not pod.spec.auto_remove or self.pods.get(pod.id) is not pod:
             return
         containers = list(pod.containers)
-        self._delete_rows(pod, containers)
+        try:
+            self._delete_rows(pod, containers)
+        except HyperError as error:
+            log.error("%s", error)
         cleared = self._forget(pod, containers)
         task = asyncio.create_task(self._clear(pod, containers, cleared))
         self._tasks.add(task)

@@ -6,10 +6,12 @@ power failure may lose the last commits, and with them only VMs that are gone to
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import Conflict, HyperError
+from ..errors import Conflict, HyperError, NoSpace
 from .model import Container, Pod, State
 from .spec import parse_pod
 
@@ -70,52 +72,52 @@ class Store:
         """Close the database."""
         self._db.close()
 
-    def add_pod(self, pod: Pod) -> None:
-        """Store a new pod with its containers. Raises Conflict when a name is taken."""
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing. Raises Conflict (a name is taken), NoSpace, HyperError."""
         try:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute(
-                    "INSERT INTO pods VALUES (?, ?, ?)",
-                    (pod.id, json.dumps(pod.raw), pod.created_at),
-                )
-                self._db.executemany(
-                    "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (
-                            c.id,
-                            pod.id,
-                            position,
-                            c.name,
-                            c.image,
-                            c.image_id,
-                            json.dumps(c.image_config),
-                            json.dumps(c.anonymous),
-                            json.dumps(c.state.to_json()),
-                            c.created_at,
-                        )
-                        for position, c in enumerate(pod.containers)
-                    ],
-                )
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
         except sqlite3.IntegrityError as error:
-            raise Conflict(f"pod {pod.id}: a name of it is in use ({error})") from error
+            raise Conflict(f"a name is in use ({error})") from error
+        except sqlite3.Error as error:
+            kind = NoSpace if error.sqlite_errorcode == sqlite3.SQLITE_FULL else HyperError
+            raise kind(f"write the database {self.path}: {error}") from error
+
+    def add_pod(self, pod: Pod) -> None:
+        """Store a new pod with its containers."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO pods VALUES (?, ?, ?)", (pod.id, json.dumps(pod.raw), pod.created_at)
+            )
+            db.executemany(
+                "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_row(c, position) for position, c in enumerate(pod.containers)],
+            )
 
     def save(self, *containers: Container) -> None:
         """Store the states of containers, all or none."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
+        with self._transaction() as db:
+            db.executemany(
                 "UPDATE containers SET state = ?, name = ? WHERE id = ?",
                 [(json.dumps(c.state.to_json()), c.name, c.id) for c in containers],
             )
 
     def remove_pod(self, pod_id: str) -> None:
         """Forget a pod and its containers."""
-        self._db.execute("DELETE FROM pods WHERE id = ?", (pod_id,))
+        with self._transaction() as db:
+            db.execute("DELETE FROM pods WHERE id = ?", (pod_id,))
 
     def remove_container(self, cid: str) -> None:
         """Forget one container of a pod."""
-        self._db.execute("DELETE FROM containers WHERE id = ?", (cid,))
+        with self._transaction() as db:
+            db.execute("DELETE FROM containers WHERE id = ?", (cid,))
 
     def load(self) -> list[Pod]:
         """All pods, oldest first."""
@@ -145,3 +147,19 @@ class Store:
                 )
             )
         return list(pods.values())
+
+
+def _row(container: Container, position: int) -> tuple[object, ...]:
+    """A row of the table of containers."""
+    return (
+        container.id,
+        container.pod_id,
+        position,
+        container.name,
+        container.image,
+        container.image_id,
+        json.dumps(container.image_config),
+        json.dumps(container.anonymous),
+        json.dumps(container.state.to_json()),
+        container.created_at,
+    )
