@@ -37,6 +37,8 @@ def _process(args: argparse.Namespace, record: records.Record) -> dict[str, Any]
                 process: dict[str, Any] = json.load(file)
         except (OSError, ValueError) as error:
             raise BadRequest(f"process file {args.process}: {error}") from None
+        if not isinstance(process, dict):
+            raise BadRequest(f"process file {args.process}: an object is expected")
         return process
     if not args.args:
         raise BadRequest("exec: a program or --process is needed")
