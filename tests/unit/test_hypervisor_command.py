@@ -44,7 +44,6 @@ def test_there_is_no_device_that_is_not_asked_for() -> None:
         "virtserialport",
         "virtserialport",
         "virtio-scsi-pci",
-        "virtio-rng-pci",
     ]
     assert options(MACHINE, "-netdev") == options(MACHINE, "-fsdev") == []
     assert options(MACHINE, "-display") == ["none"]
