@@ -6,7 +6,7 @@ HYPERSTART := hyperstart/build/hyperstart
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help setup demo test test-unit lint format hyperkernel distribution-kernel kernel \
+.PHONY: help setup demo test test-unit test-engines lint format hyperkernel distribution-kernel kernel \
 	initrd hyperstart fuzz bench clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make hyperstart   build the guest'"'"'s init'
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
 	@echo 'make test-unit    the tests that start no VM'
+	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
 	@echo 'make lint         ruff, mypy, layers'
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
@@ -64,6 +65,10 @@ test: setup kernel
 
 test-unit: setup
 	$(PYTEST) tests/unit $(ARGS)
+
+test-engines: setup kernel
+	@tools/setup engines
+	$(PYTEST) tests/engines $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check
