@@ -89,7 +89,10 @@ def test_a_bad_bundle_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("terminal", "socket", "text"),
-    [(True, [], "setting console socket"), (False, ["--console-socket", "/s"], "not allocate tty")],
+    [
+        (True, [], "setting console socket"),
+        (False, ["--console-socket", "/s"], "not detach or allocate tty"),
+    ],
 )
 def test_create_needs_a_console_socket_for_a_terminal_and_only_then(
     tmp_path: Path,

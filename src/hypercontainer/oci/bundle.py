@@ -7,7 +7,6 @@ from typing import Any
 from ..errors import BadRequest, Conflict
 
 _MAX_CONFIG = 4 << 20
-_MAX_DEPTH_ERROR = "config.json is nested too deeply"
 
 _DEFAULT_CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
@@ -18,24 +17,30 @@ def load(bundle: str) -> tuple[dict[str, Any], str]:
     Raises BadRequest, with what runc would say of it.
     """
     path = os.path.join(bundle, "config.json")
+    config = read_json(path, "JSON specification file")
+    if not isinstance(config.get("process"), dict):
+        raise BadRequest(f"{path}: process: an object is expected")
+    return config, _root(config, bundle)
+
+
+def read_json(path: str, what: str) -> dict[str, Any]:
+    """The object in a JSON file, which `what` says what it is. Raises BadRequest."""
     try:
         if os.path.getsize(path) > _MAX_CONFIG:
             raise BadRequest(f"{path} is larger than {_MAX_CONFIG >> 20} MiB")
         with open(path, "rb") as file:
-            config = json.load(file)
+            value = json.load(file)
     except FileNotFoundError:
-        raise BadRequest(f"JSON specification file {path} not found") from None
+        raise BadRequest(f"{what} {path} not found") from None
     except RecursionError:
-        raise BadRequest(_MAX_DEPTH_ERROR) from None
+        raise BadRequest(f"{path} is nested too deeply") from None
     except ValueError as error:
         raise BadRequest(f"{path} is not JSON: {error}") from None
     except OSError as error:
-        raise BadRequest(f"cannot read {path}: {error.strerror}") from None
-    if not isinstance(config, dict):
+        raise BadRequest(f"cannot read {path}: {(error.strerror or 'error').lower()}") from None
+    if not isinstance(value, dict):
         raise BadRequest(f"{path}: an object is expected")
-    if not isinstance(config.get("process"), dict):
-        raise BadRequest(f"{path}: process: an object is expected")
-    return config, _root(config, bundle)
+    return value
 
 
 def _root(config: dict[str, Any], bundle: str) -> str:

@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 from ..errors import BadRequest, HyperError
-from ..guest.fields import read_texts
+from ..guest.fields import read_object, read_text, read_texts
 from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
 from ..system import processes
-from . import bundle, cgroups, hooks, records, terminal
+from . import bundle, cgroups, hooks, records, terminal, validate
 from .launch import launch
 from .namespaces import Placement, entering, place
 from .records import Record, state_of
@@ -21,12 +21,7 @@ from .records import Record, state_of
 
 def create(args: argparse.Namespace) -> int:
     """Create a container; its program waits for `runv start`."""
-    config, rootfs = bundle.load(args.bundle)
-    wants_terminal = bool((config.get("process") or {}).get("terminal"))
-    if wants_terminal and not args.console_socket:
-        raise BadRequest("cannot allocate tty if runv will detach without setting console socket")
-    if args.console_socket and not wants_terminal:
-        raise BadRequest("cannot use console socket if runv will not allocate tty")
+    config, rootfs = _load(args, detach=True)
     with _reserved(args):
         _create(args, config, rootfs)
     return 0
@@ -34,14 +29,28 @@ def create(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Create and start a container, and unless detached wait for it and delete it."""
-    config, rootfs = bundle.load(args.bundle)
-    wants_terminal = bool((config.get("process") or {}).get("terminal"))
-    if args.detach and wants_terminal and not args.console_socket:
-        raise BadRequest("cannot allocate tty if runv will detach without setting console socket")
+    config, rootfs = _load(args, detach=args.detach)
+    wants_terminal = bool(config["process"].get("terminal"))
     if args.detach or not wants_terminal or args.console_socket:
         return _run(args, config, rootfs)
     with terminal.own_terminal():
         return _run(args, config, rootfs)
+
+
+def _load(args: argparse.Namespace, *, detach: bool) -> tuple[dict[str, Any], str]:
+    """The configuration and the root file system, found good before anything is made."""
+    config, rootfs = bundle.load(args.bundle)
+    records.check_id(args.id)
+    wants_terminal = bool(config["process"].get("terminal"))
+    if detach and wants_terminal and not args.console_socket:
+        raise BadRequest("cannot allocate tty if runv will detach without setting console socket")
+    if args.console_socket and not (detach and wants_terminal):
+        raise BadRequest("cannot use console socket if runv will not detach or allocate tty")
+    # As with runc, a program that is given no capabilities has none.
+    if config["process"].get("capabilities") is None:
+        config["process"]["capabilities"] = {}
+    validate.check(config)
+    return config, rootfs
 
 
 def _run(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> int:
@@ -49,6 +58,9 @@ def _run(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> int:
         record = _create(args, config, rootfs)
         sandbox = records.sandbox_of(args.root, record)
         terminal.forward_signals(record["pid"])
+        hooks.run_in_container(
+            record["hooks"], sandbox, record["guest_id"], state_of(record, "created")
+        )
         call(sandbox, "start", {"container": record["guest_id"]})
         hooks.run(config, "poststart", state_of(record, "running"))
         if args.detach:
@@ -92,7 +104,6 @@ class _reserved:
 
 
 def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Record:
-    hooks.check(config)
     placement = place(args.root, config)
     owner = placement.peer["owner"] if placement.peer else args.id
     sandbox = records.sandbox_directory(args.root, owner)
@@ -135,12 +146,14 @@ def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Re
 
 def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool) -> VMConfig:
     cpus, memory = vm_size(config, args.default_cpus, args.default_memory)
+    kernel = read_object(read_object(config, "vm"), "kernel", "vm.")
     return VMConfig(
         cpus=cpus,
         memory_mib=memory,
         accel=args.driver,
-        kernel=args.kernel,
-        initrd=args.initrd,
+        kernel=args.kernel or read_text(kernel, "path", "vm.kernel.") or None,
+        initrd=args.initrd or read_text(kernel, "initrd", "vm.kernel.") or None,
+        append=" ".join(read_texts(kernel, "parameters", "vm.kernel.")),
         share=True,
         linger=False,
         network="user" if host_network else "none",

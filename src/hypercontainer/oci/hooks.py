@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import tempfile
 from typing import Any
 
-from ..errors import BadRequest, HyperError, NotSupported
+from ..errors import BadRequest, HyperError, VMError
+from ..sandbox.calls import call
 
 _DEFAULT_BOUND = 120.0
 _KINDS = (
@@ -26,8 +28,6 @@ def check(config: dict[str, Any]) -> None:
     for kind, entries in hooks.items():
         if kind not in _KINDS:
             raise BadRequest(f"hooks: unknown kind {kind!r}")
-        if kind == "startContainer" and entries:
-            raise NotSupported("hooks.startContainer: not supported yet")
         for index, hook in enumerate(entries or []):
             path = hook.get("path") if isinstance(hook, dict) else None
             if not isinstance(path, str) or not path.startswith("/"):
@@ -44,6 +44,53 @@ def run(config: dict[str, Any], kind: str, state: dict[str, Any]) -> None:
     """
     for index, hook in enumerate((config.get("hooks") or {}).get(kind) or []):
         _run_one(hook, f"{kind} hook #{index}", json.dumps(state))
+
+
+def run_in_container(
+    hooks: dict[str, Any], sandbox: str, guest_id: str, state: dict[str, Any]
+) -> None:
+    """Run the startContainer hooks in a created container, as its root, before its program.
+
+    Raises HyperError with what a failing hook said; the container is killed then.
+    """
+    for index, hook in enumerate((hooks or {}).get("startContainer") or []):
+        try:
+            _run_in_guest(hook, f"startContainer hook #{index}", sandbox, guest_id, state)
+        except HyperError:
+            request = {"container": guest_id, "process": "init", "signal": 9, "all": True}
+            call(sandbox, "signal", request)
+            raise
+
+
+def _run_in_guest(
+    hook: dict[str, Any], what: str, sandbox: str, guest_id: str, state: dict[str, Any]
+) -> None:
+    path, name = hook["path"], f"hook-{os.urandom(8).hex()}"
+    process = {
+        "args": [path, *(hook.get("args") or [path])[1:]],
+        "env": hook.get("env") or [],
+        "cwd": "/",
+    }
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(json.dumps(state).encode())
+        given.seek(0)
+        request = {
+            "container": guest_id,
+            "process": name,
+            "spec": process,
+            "stdin": True,
+            "fds": ["stdin", "stdout", "stderr"],
+        }
+        call(sandbox, "exec", request, fds=[given.fileno(), said.fileno(), said.fileno()])
+        bound = float(hook.get("timeout") or _DEFAULT_BOUND)
+        try:
+            ended = call(sandbox, "wait", {"container": guest_id, "process": name}, timeout=bound)
+        except VMError:
+            raise HyperError(f"error running {what}: {path}: no end in {bound:g} s") from None
+        said.seek(0)
+        text = said.read(4096).decode(errors="replace").strip()
+    if ended["code"] != 0:
+        raise HyperError(f"error running {what}: exit status {ended['code']}, output: {text}")
 
 
 def _run_one(hook: dict[str, Any], what: str, state: str) -> None:

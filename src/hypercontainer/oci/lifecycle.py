@@ -29,9 +29,12 @@ def start(args: argparse.Namespace) -> int:
         if current != "created":
             raise NotRunning("cannot start an already running container")
         sandbox = records.sandbox_of(args.root, record)
-        call(sandbox, "start", {"container": record["guest_id"]})
-    from . import hooks
+        from . import hooks
 
+        hooks.run_in_container(
+            record["hooks"], sandbox, record["guest_id"], records.state_of(record, "created")
+        )
+        call(sandbox, "start", {"container": record["guest_id"]})
     hooks.run(record, "poststart", records.state_of(record, "running"))
     return 0
 

@@ -244,9 +244,9 @@ class Sandbox:
     async def exec(
         self, cid: str, pid: str, oci: dict[str, Any], *, stdin: bool, detach: bool
     ) -> int:
-        """Start another process in a running container; returns its guest pid."""
+        """Start another process in a created or running container; returns its guest pid."""
         container = self.containers.get(cid)
-        if container.status != "running":
+        if container.status not in ("created", "running"):
             raise NotRunning(f"container {cid} is not running: it is {container.status}")
         if check_id("process", pid) in container.processes:
             raise Conflict(f"process id {pid} is in use in container {cid}")
