@@ -6,8 +6,8 @@ change either: the memfd's seals hold against a clone's QEMU too. It is found
 by a key of everything that it depends on; one that is stale, damaged or
 another user's is passed over.
 
-    TEMPLATES/KEY/state       device state of QEMU's migration stream
-    TEMPLATES/KEY/meta.json   the holder's pid and start time, what hyperstart greeted with
+    DIRECTORY/KEY/state       device state of QEMU's migration stream
+    DIRECTORY/KEY/meta.json   the holder's pid and start time, what hyperstart greeted with
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from ..system.files import write_atomic
 from .machine import Machine
 from .qemu_start import binary
 
-DIRECTORY = "/run/hyper/templates"
+DIRECTORY = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
 MAX_TEMPLATES = 8
 _FORMAT = 1
 _HOLDER_FD = 3

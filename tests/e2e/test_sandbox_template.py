@@ -1,0 +1,145 @@
+"""Clones of a booted VM: what they share, what they must not, and what happens to bad templates."""
+
+import asyncio
+import contextlib
+import mmap
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.hypervisor import template as store
+from hypercontainer.sandbox import SandboxClient, VMConfig, launch, read_state
+from hypercontainer.sandbox import template as maker
+from tests.e2e import vms
+from tests.e2e.rootfs import make_config, process
+
+
+def vm_config(template: str = "use") -> VMConfig:
+    return VMConfig(accel="tcg", memory_mib=96, template=template)
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> vms.Disks:
+    return vms.Disks(tmp_path_factory.mktemp("disks"))
+
+
+@pytest.fixture
+def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of templates of this test's own."""
+    directory = tmp_path / "templates"
+    monkeypatch.setenv("HYPER_TEMPLATES", str(directory))
+    monkeypatch.setattr(store, "DIRECTORY", str(directory))
+    yield directory
+    for name in store.names():
+        store.remove(name)
+
+
+@contextlib.asynccontextmanager
+async def cloned(tmp_path: Path, name: str) -> AsyncIterator[SandboxClient]:
+    client = await launch(name, tmp_path / name, vm_config())
+    try:
+        yield client
+    finally:
+        await client.kill()
+
+
+def template_of(client: SandboxClient) -> str:
+    state = read_state(client.state_dir)
+    assert state is not None
+    return str(state["template"])
+
+
+async def make() -> str:
+    return await asyncio.to_thread(maker.make, vm_config())
+
+
+async def test_clones_differ_where_they_must(
+    templates: Path, tmp_path: Path, disks: vms.Disks
+) -> None:
+    key = await make()
+    assert [t["key"] for t in maker.listing()] == [key]
+    assert await make() == key, "a template that is there is not made again"
+    seen = []
+    async with cloned(tmp_path, "one") as one, cloned(tmp_path, "two") as two:
+        for client in (one, two):
+            assert template_of(client) == key
+            config = make_config("sleep", "600")
+            del config["hostname"]
+            config["linux"]["namespaces"] = [{"type": "mount"}]
+            await client.create_container("c", config, disks.rootfs())
+            await client.start_container("c")
+            random = "/proc/sys/kernel/random/uuid"
+            script = f"hostname; cat {random}; od -An -N16 -tx1 /dev/urandom; date +%s"
+            ran = await vms.execute(client, "c", "look", process("sh", "-c", script))
+            assert ran.status.code == 0, ran.stderr
+            seen.append(ran.stdout.decode().split("\n")[:4])
+    (host1, uuid1, random1, time1), (host2, uuid2, random2, time2) = seen
+    assert (host1, host2) == ("one", "two")
+    assert uuid1 != uuid2
+    assert random1 != random2
+    for stamp in (time1, time2):
+        assert abs(int(stamp) - time.time()) < 30
+
+
+async def test_nobody_can_change_a_template(templates: Path) -> None:
+    key = await make()
+    described = store.describe(key)
+    assert described is not None
+    fd = os.open(f"/proc/{described['holder']}/fd/3", os.O_RDWR)
+    try:
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+    assert templates.stat().st_mode & 0o077 == 0
+
+
+async def test_a_damaged_template_is_not_used(
+    templates: Path, tmp_path: Path, disks: vms.Disks
+) -> None:
+    key = await make()
+    state = templates / key / "state"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    state.write_bytes(content)
+    async with cloned(tmp_path, "damaged") as client:
+        assert template_of(client) == ""
+        ran = await vms.run(client, disks.rootfs(), "echo", "booted")
+        assert ran.stdout == b"booted\n"
+    assert store.names() == [], "it is removed"
+
+
+async def test_a_truncated_or_orphaned_template_is_passed_over(
+    templates: Path, tmp_path: Path
+) -> None:
+    key = await make()
+    state = templates / key / "state"
+    state.write_bytes(state.read_bytes()[:-1])
+    async with cloned(tmp_path, "truncated") as client:
+        assert template_of(client) == ""
+    store.remove(key)
+    key = await make()
+    described = store.describe(key)
+    assert described is not None
+    os.kill(described["holder"], 9)
+    async with cloned(tmp_path, "orphaned") as client:
+        assert template_of(client) == ""
+    assert not maker.listing()[0]["usable"]
+
+
+async def test_a_cold_start_makes_the_template_of_the_next(templates: Path, tmp_path: Path) -> None:
+    client = await launch("first", tmp_path / "first", vm_config("auto"))
+    assert template_of(client) == ""
+    async with asyncio.timeout(60):
+        while not any(t["usable"] for t in maker.listing()):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await client.kill()
+    async with cloned(tmp_path, "second") as second:
+        assert template_of(second) == maker.listing()[0]["key"]
