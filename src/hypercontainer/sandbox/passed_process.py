@@ -8,7 +8,7 @@ from ..errors import HyperError
 from ..guest.protocol import Code
 from .containers import Process
 from .passed import Streams
-from .proxy import ProxyLink
+from .proxy_link import ProxyLink
 
 if TYPE_CHECKING:
     from .sandbox import Sandbox

@@ -6,7 +6,6 @@ guest: it reports the signals that it gets and exits with the code that the
 sandbox sends it.
 """
 
-import asyncio
 import os
 import signal
 import socket
@@ -68,47 +67,3 @@ def spawn(args: list[str], enter: Callable[[], None] = lambda: None) -> tuple[in
 def _name(args: list[str]) -> str:
     """The command as one line; a shell whose name begins with a dash would be a login shell."""
     return " ".join(" ".join(args).replace("\0", " ").split())[:_MAX_NAME].lstrip("-") or "runv"
-
-
-class ProxyLink:
-    """The sandbox's end of a proxy."""
-
-    def __init__(self, fd: int, on_signal: Callable[[int], None]) -> None:
-        """`on_signal` gets what the proxy was sent; SIGKILL when it was killed."""
-        self._fd = os.dup(fd)
-        os.set_blocking(self._fd, False)
-        self._on_signal = on_signal
-        self._done = False
-        asyncio.get_running_loop().add_reader(self._fd, self._read)
-
-    def _read(self) -> None:
-        try:
-            data = os.read(self._fd, 4096)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        for name in data.decode(errors="replace").split():
-            number = getattr(signal, f"SIG{name}", None)
-            if number is not None:
-                self._on_signal(int(number))
-        if not data:
-            self._close()
-            if not self._done:
-                self._on_signal(int(signal.SIGKILL))
-
-    def exit(self, code: int) -> None:
-        """Let the proxy exit with `code`."""
-        self._done = True
-        if self._fd >= 0:
-            try:
-                os.write(self._fd, f"{code}\n".encode())
-            except OSError:
-                pass
-            self._close()
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
