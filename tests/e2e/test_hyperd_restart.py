@@ -1,6 +1,7 @@
 """Nothing is lost when hyperd, a VM or a sandbox dies."""
 
 import os
+import random
 import signal
 import subprocess
 import threading
@@ -184,3 +185,44 @@ def test_no_space_for_a_disk(own_hyperd: Hyperd) -> None:
         hyperd.nothing_left()
     finally:
         subprocess.run(["umount", containers], check=True, timeout=10)
+
+
+def test_killed_at_any_moment(own_hyperd: Hyperd) -> None:
+    hyperd = own_hyperd
+    moments = random.Random(7)
+    for round_ in range(6):
+        threads = [
+            threading.Thread(target=busy, args=(hyperd, f"c{n}-{round_}", n == 0)) for n in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(moments.uniform(0.05, 2.5))
+        hyperd.end(signal.SIGKILL)
+        for thread in threads:
+            thread.join(timeout=30)
+        hyperd.start()
+        for container in hyperd.client.list_containers(all=True):
+            state = hyperd.state_of(container["Id"])
+            assert state["Status"] in ("created", "running", "exited"), state
+            if state["Status"] == "running":
+                assert hyperd.execute(container["Id"], "echo", "hi") == (0, "hi\n")
+            elif moments.random() < 0.5:
+                hyperd.client.start_container(container["Id"])
+            hyperd.client.remove_container(container["Id"], force=True)
+        hyperd.nothing_left()
+
+
+def busy(hyperd: Hyperd, name: str, auto_remove: bool) -> None:
+    """Lead a container's life until hyperd is gone."""
+    client = hyperd.client
+    try:
+        for number in range(9):
+            container = hyperd.create(
+                "sleep", "9", name=f"{name}-{number}", pod_autoRemove=auto_remove
+            )
+            client.start_container(container)
+            client.stop_container(container, 0)
+            if not auto_remove:
+                client.remove_container(container)
+    except (HyperError, OSError):
+        pass

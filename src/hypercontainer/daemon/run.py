@@ -1,9 +1,11 @@
 """hyperd's life: take the locks, open everything, serve, close."""
 
 import asyncio
-import contextlib
 import logging
+import os
+import resource
 import signal
+import sys
 from collections.abc import Callable
 
 from ..images import ImageStore
@@ -24,12 +26,15 @@ def run(config: Config, ready: Callable[[str], None]) -> None:
 
     Containers go on when hyperd ends. Raises HyperError when it can't start.
     """
+    os.umask(0o022)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
     locks = [Lock(config.root, "root"), Lock(config.state_dir, "state")]
     asyncio.set_event_loop(asyncio.new_event_loop())
     loop = asyncio.get_event_loop()
-    with contextlib.suppress(NotImplementedError):
-        # Without a thread for each child, as the default of Python 3.11 has it.
+    if sys.version_info < (3, 12):
+        # Later versions have it by default; that of 3.11 takes a thread for each child.
         watcher = asyncio.PidfdChildWatcher()
         watcher.attach_loop(loop)
         asyncio.get_event_loop_policy().set_child_watcher(watcher)
