@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from ..errors import BadRequest, HyperError, NoSpace, NotSupported
 
+PROGRAM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 class RegistryError(HyperError):
     """A registry can't be reached, or answers with an error."""
@@ -47,7 +49,7 @@ def readable_size(size: float) -> str:
 
 def find_program(name: str, package: str) -> str:
     """The path of a program; raises NotSupported that names its Debian package."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin")
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{PROGRAM_PATH}")
     if path is None:
         raise NotSupported(f"no program {name}: install it with `apt-get install {package}`")
     return path

@@ -76,11 +76,12 @@ class NeedsPlan(Exception):
 
 @dataclass
 class _Tree:
-    """What of a layer is written at its end."""
+    """What of a layer is written at its end, and how many entries were read."""
 
     directories: dict[bytes, Entry] = field(default_factory=dict)
     whiteouts: set[bytes] = field(default_factory=set)
     opaque: set[bytes] = field(default_factory=set)
+    count: int = 0
 
 
 @dataclass
@@ -107,14 +108,12 @@ def rewrite(
     others: set[bytes] = set()
     if plan is not None:
         others = {name for names in plan.names.values() for name in names}
-    root = tree.directories.get(b"")
-    begun = False
-    number = -1
+    root_mode: int | None = None
     for number, entry, path in _checked(source, what, limits, tree):
         if plan is not None:
             names = [] if entry.kind == HARDLINK else plan.names.get(number, [])
         elif entry.kind == DIRECTORY:
-            if path in others or (not path and begun and entry != root):
+            if path in others or (not path and root_mode not in (None, entry.mode)):
                 raise NeedsPlan
             _note_parents(path, others, tree.directories, what)
             tree.directories[path] = entry
@@ -122,14 +121,14 @@ def rewrite(
         else:
             _note_file(path, entry, others, tree.directories, what)
             names = [path]
-        if names and not begun:
+        if names and root_mode is None:
             root = tree.directories.get(b"", implied_directory())
             sink.begin(root)
-            begun = True
+            root_mode = root.mode
         _write_entry(source, sink, entry, names, what)
-    if not begun:
+    if root_mode is None:
         sink.begin(tree.directories.get(b"", implied_directory()))
-    facts = Facts(entries=number + 1, opaque_root=b"" in tree.opaque)
+    facts = Facts(entries=tree.count, opaque_root=b"" in tree.opaque)
     _write_end(sink, tree, others)
     return facts
 
@@ -141,6 +140,7 @@ def _checked(
     total = held = 0
     for number, entry in enumerate(entries(source, what)):
         total += entry.size
+        tree.count = number + 1
         if number >= limits.entries:
             raise BadImage(f"{what} is refused: more than {limits.entries} entries")
         if total > limits.bytes:

@@ -35,6 +35,18 @@ class Temporary(RegistryError):
     """Worth another try: the connection broke, or the registry is overloaded."""
 
 
+class Silent(Temporary):
+    """No answer within the time limit."""
+
+
+class Unreachable(RegistryError):
+    """No connection: another scheme would not help."""
+
+
+class NoTLS(RegistryError):
+    """The other side does not speak TLS."""
+
+
 async def pause_before(attempt: int) -> None:
     """Back off before a further attempt: 0.3 s, doubled each time, at most 5 s."""
     await asyncio.sleep(min(0.3 * 2 ** (attempt - 1), 5.0))
@@ -95,13 +107,13 @@ class Registry:
             try:
                 await self._try_schemes()
                 return
-            except Temporary:
-                if attempt == ATTEMPTS:
+            except Temporary as error:
+                if attempt == ATTEMPTS or isinstance(error, Silent):
                     raise
             await pause_before(attempt)
 
     async def _try_schemes(self) -> None:
-        first: HyperError | None = None
+        reason: HyperError | None = None
         for scheme in self.endpoint.schemes:
             try:
                 async with self._send("GET", f"{self._base(scheme)}/v2/", {}) as response:
@@ -116,11 +128,12 @@ class Registry:
                     self._scheme = scheme
                     return
             except HyperError as error:
-                first = first or error
-                if isinstance(error, Unreachable):
+                if isinstance(error, Unreachable | Silent):
                     raise
-        assert first is not None
-        raise first
+                if reason is None or isinstance(reason, NoTLS):
+                    reason = error
+        assert reason is not None
+        raise reason
 
     def _base(self, scheme: str) -> str:
         prefix = f"/{self.endpoint.prefix}" if self.endpoint.prefix else ""
@@ -269,10 +282,6 @@ class Registry:
         self._expires = time.monotonic() + max(lifetime, 60) * 0.9
 
 
-class Unreachable(RegistryError):
-    """No connection: another scheme would not help."""
-
-
 def _network_error(error: BaseException, name: str, address: str) -> HyperError:
     """One line for what aiohttp says; Temporary if another try may help."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -282,7 +291,7 @@ def _network_error(error: BaseException, name: str, address: str) -> HyperError:
             f" /etc/docker/certs.d/{address}/ca.crt, or list it as an insecure registry"
         )
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return RegistryError(
+        return NoTLS(
             f"cannot reach registry {name}: it does not speak TLS:"
             " if it should be used without, list it as an insecure registry"
         )
@@ -297,7 +306,7 @@ def _network_error(error: BaseException, name: str, address: str) -> HyperError:
             " check that it runs, and the image's name"
         )
     if isinstance(error, TimeoutError):
-        return Temporary(f"cannot reach registry {name}: no answer within the time limit")
+        return Silent(f"cannot reach registry {name}: no answer within the time limit")
     return Temporary(f"lost the connection to registry {name}: {str(error) or 'it broke'}")
 
 

@@ -168,12 +168,10 @@ class _Writer:
                     pass
 
     def begin(self, root: Entry) -> None:
-        mtime = min(max(root.mtime, 0), 0xFFFFFFFF)
         command = [
             find_program("sqfstar", "squashfs-tools"),
             *_OPTIONS,
-            *("-root-mode", f"{root.mode:o}", "-root-time", str(mtime)),
-            *("-root-uid", str(root.uid), "-root-gid", str(root.gid)),
+            *("-root-mode", f"{root.mode:o}"),  # 4.5.1 ignores -root-uid, -root-gid, -root-time
             str(self._target),
         ]
         environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}

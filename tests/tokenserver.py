@@ -1,0 +1,66 @@
+"""A front of a registry that wants bearer tokens and gives them, as the large registries do."""
+
+import secrets
+from types import TracebackType
+
+import aiohttp
+from aiohttp import web
+
+from hypercontainer.images.auth import Auth
+
+
+class TokenFront:
+    """An async context manager; `scopes` are those that tokens were given for."""
+
+    def __init__(self, port: int, user: str, password: str) -> None:
+        self.scopes: list[str] = []
+        self.host = ""
+        self._target = f"http://127.0.0.1:{port}"
+        self._basic = Auth(user, password).basic
+        self._token = secrets.token_hex(16)
+        self._runner: web.AppRunner | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "TokenFront":
+        application = web.Application()
+        application.router.add_get("/token", self._give)
+        application.router.add_get("/v2/{rest:.*}", self._pass)
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        self._runner = web.AppRunner(application)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        address, port = self._runner.addresses[0][:2]
+        self.host = f"{address}:{port}"
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._session is not None and self._runner is not None
+        await self._session.close()
+        await self._runner.cleanup()
+
+    async def _give(self, request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != self._basic:
+            return web.json_response({"errors": [{"message": "bad user"}]}, status=401)
+        self.scopes.append(request.query["scope"])
+        return web.json_response({"token": self._token, "expires_in": 300})
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self._token}":
+            path = request.path.removeprefix("/v2/").partition("/manifests/")[0]
+            path = path.partition("/blobs/")[0]
+            challenge = f'Bearer realm="http://{self.host}/token",service="tests"'
+            if path:
+                challenge += f',scope="repository:{path}:pull"'
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+        assert self._session is not None
+        headers = {k: v for k, v in request.headers.items() if k in ("Accept", "Range")}
+        async with self._session.get(self._target + request.path_qs, headers=headers) as got:
+            body = await got.read()
+            kind = got.headers.get("Content-Type", "application/octet-stream")
+            return web.Response(status=got.status, body=body, headers={"Content-Type": kind})
