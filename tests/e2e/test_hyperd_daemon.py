@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hypercontainer.client import Client
+from hypercontainer.daemon.config import Config
 from tests.e2e.hyperd_process import COMMAND, Hyperd, wait_until
 
 pytestmark = pytest.mark.timeout(90)
@@ -37,6 +38,9 @@ def test_a_second_hyperd_is_refused(hyperd: Hyperd) -> None:
     assert second.returncode == 1
     assert f"hyperd: listen on {hyperd.socket}: another daemon answers there" in second.stderr
     hyperd.client.ping()
+    own_state = Config(root=other_root).state_dir
+    assert own_state.parent == Path("/run/hyper")
+    assert not own_state.exists()
 
 
 def test_background_stale_socket_and_end(own_hyperd: Hyperd) -> None:

@@ -1,19 +1,21 @@
 """hyperd's life: take the locks, open everything, serve, close."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from ..images import ImageStore
 from ..pods.layout import Layout
 from ..pods.plans import Defaults
 from ..pods.service import PodService
 from ..pods.store import Store
-from .config import Config
+from .config import DEFAULT_ROOT, Config
 from .context import Context
 from .lock import Lock
 from .server import Listeners, application
@@ -38,8 +40,23 @@ def run(config: Config, ready: Callable[[str], None]) -> None:
         watcher = asyncio.PidfdChildWatcher()
         watcher.attach_loop(loop)
         asyncio.get_event_loop_policy().set_child_watcher(watcher)
-    loop.run_until_complete(_serve(config, ready))
-    del locks
+    try:
+        loop.run_until_complete(_serve(config, ready))
+    finally:
+        if config.state is None and config.root != DEFAULT_ROOT:
+            _leave(config.state_dir)
+        del locks
+
+
+def _leave(state_dir: Path) -> None:
+    """Remove the directory below /run of a Root of its own, unless VMs go on in it.
+
+    Nobody else can take its lock meanwhile, as that of Root is held.
+    """
+    with contextlib.suppress(OSError):
+        (state_dir / "sandboxes").rmdir()
+        (state_dir / "hyperd.lock").unlink()
+        state_dir.rmdir()
 
 
 async def _serve(config: Config, ready: Callable[[str], None]) -> None:
