@@ -80,11 +80,15 @@ def _unzstd(data: bytes, file: Readable, what: str) -> Iterator[bytes]:
     reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(
         cast(BinaryIO, _Prefixed(data, file)), read_size=CHUNK, read_across_frames=True
     )
+    size = 0
     try:
         while chunk := reader.read(CHUNK):
+            size += len(chunk)
             yield chunk
     except zstandard.ZstdError as error:
         raise BadImage(f"{what} is damaged: bad zstd data: {error}") from None
+    if not size:  # the reader takes an early end for the end
+        raise BadImage(f"{what} is truncated: its zstd data ends early")
 
 
 class _Prefixed:
