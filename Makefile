@@ -57,10 +57,10 @@ initrd: hyperstart
 
 hyperstart:
 	@tools/setup run
-	@$(MAKE) --no-print-directory -C hyperstart
+	@$(MAKE) --silent -C hyperstart
 
 test: setup kernel
-	$(MAKE) --no-print-directory -C hyperstart check
+	@$(MAKE) --silent -C hyperstart check
 	$(PYTEST) $(ARGS)
 
 test-unit: setup
@@ -82,7 +82,7 @@ format: setup
 
 fuzz:
 	@tools/setup fuzz
-	@$(MAKE) --no-print-directory -C hyperstart fuzz
+	@$(MAKE) --silent -C hyperstart fuzz
 
 bench: setup kernel
 	$(PYTHON) -m bench $(ARGS)
