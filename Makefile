@@ -6,8 +6,8 @@ HYPERSTART := hyperstart/build/hyperstart
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help setup demo test test-engines test-unit test-engines lint format hyperkernel distribution-kernel kernel \
-	initrd hyperstart fuzz bench clean
+.PHONY: help setup demo test test-unit test-engines lint format hyperkernel \
+	distribution-kernel kernel initrd hyperstart fuzz bench clean
 
 help:
 	@echo 'make demo         set up, then run a container image in a VM of its own (as root)'
@@ -19,7 +19,6 @@ help:
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
 	@echo 'make test-unit    the tests that start no VM'
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
-	@echo 'make test-engines the tests of runv with Docker and Podman, which it installs'
 	@echo 'make lint         ruff, mypy, layers'
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
@@ -63,10 +62,6 @@ hyperstart:
 test: setup kernel
 	@$(MAKE) --silent -C hyperstart check
 	$(PYTEST) $(ARGS)
-
-test-engines: setup kernel
-	@tools/setup engines
-	$(PYTEST) tests/engines $(ARGS)
 
 test-unit: setup
 	$(PYTEST) tests/unit $(ARGS)
