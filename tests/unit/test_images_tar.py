@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercontainer.images.failures import BadImage
-from hypercontainer.images.layer import Facts, Limits, NeedsPlan, make_plan, rewrite
+from hypercontainer.images.layer import Facts, NeedsPlan, rewrite
+from hypercontainer.images.layerentries import Limits, Tree
+from hypercontainer.images.layerplan import make_plan
 from hypercontainer.images.tarstream import ChunkSource, Entry
 from tests.tars import Item, folder, hardlink, make_tar, symlink
 
-LIMITS = Limits(entries=1000, bytes=1 << 20, held=1 << 16)
+LIMITS = Limits(entries=1000, bytes=1 << 20, held=1 << 20)
 
 
 class _Sink:
@@ -39,7 +41,7 @@ def convert(data: bytes, step: int = 700) -> tuple[_Sink, Facts]:
     try:
         return sink, rewrite(_source(data, step), sink, "layer x", LIMITS)
     except NeedsPlan:
-        plan = make_plan(_source(data, step), "layer x", LIMITS)
+        plan = make_plan(_source(data, step), Tree("layer x", LIMITS))
         sink = _Sink()
         return sink, rewrite(_source(data, step), sink, "layer x", LIMITS, plan)
 
@@ -215,6 +217,9 @@ CHAR, BLOCKDEV = tarfile.CHRTYPE, tarfile.BLKTYPE
         (make_tar([Item("/".join(["f" * 200] * 22))]), "longer than 4095"),
         (make_tar([Item("f", b"x" * 2_000_000)]), "larger than"),
         (make_tar(Item(f"f{i}") for i in range(1001)), "more than 1000 entries"),
+        (make_tar(Item(f"{i}/" + "d/" * 250) for i in range(12)), "too much memory"),
+        (make_tar([Item("a"), folder("a"), *(Item(f"{i}/" + "d/" * 250) for i in range(12))]),
+         "too much memory"),
         (_raw(kind=b"S") + END, "unknown kind"),
         (_raw(kind=b"D") + END, "unknown kind"),
         (_raw(b".") + END, "the root is not a directory"),

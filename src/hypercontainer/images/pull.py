@@ -11,7 +11,7 @@ from ..errors import HyperError, NotFound, Timeout
 from .auth import Auth, from_config
 from .content import Content, status
 from .download import fetch, short
-from .failures import BadImage, RegistryError, no_space, readable_size
+from .failures import AccessDenied, BadImage, RegistryError, no_space, readable_size
 from .hosts import Endpoint, Hosts
 from .manifest import (
     CONFIG_LIMIT,
@@ -65,12 +65,9 @@ class Puller:
         endpoints = self._hosts.endpoints(reference.host)
         for endpoint in endpoints[:-1]:
             try:
-                return await self._pull_from(endpoint, reference, None, progress)
-            except (NotFound, RegistryError, Timeout) as error:
-                progress({"status": f"mirror skipped: {error.message}"})
-            except HyperError as error:
-                if error.code != "access_denied":
-                    raise
+                own = await from_config(endpoint.address)
+                return await self._pull_from(endpoint, reference, own, progress)
+            except (NotFound, RegistryError, AccessDenied, Timeout) as error:
                 progress({"status": f"mirror skipped: {error.message}"})
         return await self._pull_from(endpoints[-1], reference, auth, progress)
 

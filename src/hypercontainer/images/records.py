@@ -105,6 +105,8 @@ class Files:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+        for path in (self.root / "cache").glob("*.new"):
+            path.unlink()
 
     def _read_index(self) -> Index:
         path = self.root / "images.json"
@@ -197,9 +199,13 @@ class Files:
             "images": {key: asdict(value) for key, value in index.images.items()},
             "tags": index.tags,
         }
-        path = self.root / "images.json"
+        new = self.root / "tmp" / "images.json"
         with disk_errors(str(self.root), "the list of images"):
-            write_atomic(str(path), json.dumps(data, indent=1).encode())
+            with open(new, "wb") as file:
+                file.write(json.dumps(data, indent=1).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, self.root / "images.json")
             folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)

@@ -171,12 +171,12 @@ class Registry:
             sent = self._authorization
             async with self._send("GET", url, headers, sent) as response:
                 if response.status == 401 and not last:
-                    challenge = response.headers.get("WWW-Authenticate", "")
+                    challenges = response.headers.getall("WWW-Authenticate", [])
                 else:
                     await self._check(response, what)
                     yield response
                     return
-            await self._log_in(challenge, sent)
+            await self._log_in(challenges, sent)
 
     @asynccontextmanager
     async def _send(
@@ -224,17 +224,17 @@ class Registry:
             f" put credentials for {self.endpoint.name} into ~/.docker/config.json"
         )
 
-    async def _log_in(self, challenge: str, refused: str) -> None:
+    async def _log_in(self, challenges: list[str], refused: str) -> None:
         """Do what a 401's WWW-Authenticate asks for; `refused` is what was sent before."""
         async with self._login:
             if self._authorization != refused:
                 return  # another request has just logged in
-            kind = challenge.partition(" ")[0].lower()
-            if kind == "basic" and self._auth.basic and refused != self._auth.basic:
+            by_kind = {text.partition(" ")[0].lower(): text for text in challenges}
+            if "bearer" in by_kind:
+                values = _CHALLENGE.findall(by_kind["bearer"])
+                await self._fetch_token({key.lower(): value for key, value in values})
+            elif "basic" in by_kind and self._auth.basic and refused != self._auth.basic:
                 self._authorization = self._auth.basic
-            elif kind == "bearer":
-                values = {k.lower(): v for k, v in _CHALLENGE.findall(challenge)}
-                await self._fetch_token(values)
             else:
                 raise self._denied("")
 

@@ -19,7 +19,9 @@ from typing import IO
 from ..errors import HyperError, Timeout
 from .compression import CHUNK, Readable, decompress
 from .failures import BadImage, disk_errors, find_program, no_space, readable_size
-from .layer import Facts, Limits, NeedsPlan, Plan, make_plan, rewrite
+from .layer import Facts, NeedsPlan, rewrite
+from .layerentries import Limits, Tree
+from .layerplan import Plan, make_plan
 from .tarstream import ChunkSource, Entry
 
 FSTYPE = "squashfs"
@@ -88,7 +90,7 @@ class Conversion:
             except NeedsPlan:
                 with self._open_blob() as blob:
                     plan = make_plan(
-                        ChunkSource(self._chunks(blob, None)), self._what, self._limits
+                        ChunkSource(self._chunks(blob, None)), Tree(self._what, self._limits)
                     )
                 return self._attempt(plan)
         except BaseException:

@@ -56,6 +56,8 @@ def _make_template(template: Path, size: int) -> None:
             if done.returncode != 0:
                 reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
                 raise HyperError(f"mkfs.ext4 failed for a disk of {readable_size(size)}: {reason}")
+            with open(new, "rb") as file:
+                os.fsync(file.fileno())
             os.replace(new, template)
     finally:
         new.unlink(missing_ok=True)
