@@ -193,6 +193,18 @@ def test_python_client_that_never_opens_stdin(hyper: Hyper, hyperd: Hyperd) -> N
     hyperd.nothing_left()
 
 
+def test_a_lost_vm_is_told(hyper: Hyper, hyperd: Hyperd) -> None:
+    process = hyper.start("run", "--name", "lost", "busybox", "sh", "-c", "echo up; sleep 100")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    os.kill(hyperd.vm_of("lost")["VmmPid"], signal.SIGKILL)
+    _, err = process.communicate(timeout=BOUND)
+    assert process.returncode == 137
+    assert err == b"hyper: container lost ended: QEMU was killed by signal 9\n"
+    hyper.text("rm", "lost")
+    hyperd.nothing_left()
+
+
 def test_output_is_only_what_was_attached(hyper: Hyper) -> None:
     done = hyper("run", "--rm", "-a", "stderr", "busybox", "sh", "-c", "echo out; echo err >&2")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"err\n")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 ALL_OUTPUT = (1, 2)
+_KILLED = 128 + signal.SIGKILL
 
 
 def check_terminal(*, tty: bool, stdin: bool) -> None:
@@ -81,7 +82,20 @@ class Foreground:
         if detached:
             tell("read escape sequence")
             return 0
-        return self._client.wait(self._container, self._exec)
+        code = self._client.wait(self._container, self._exec)
+        if code == _KILLED and self._exec is None:
+            self._say_who_killed()
+        return code
+
+    def _say_who_killed(self) -> None:
+        """137 alone does not tell a lost VM or a lack of memory from a signal that was sent."""
+        try:
+            details = self._client.inspect_container(self._container)
+        except HyperError:
+            return  # removed already
+        reason = str(details["State"].get("Reason") or "")
+        if reason and not reason.startswith("signal "):
+            tell(f"hyper: container {details['Name'].removeprefix('/')} ended: {reason}")
 
     def _on_signal(self, signum: int) -> None:
         if signum == signal.SIGWINCH:
