@@ -61,8 +61,9 @@ def test_output_in_one_file_is_in_order_and_appended(runv: Runv, tmp_path: Path)
     assert path.read_bytes() == b"before\no1\ne1\no2\ne2\no3\ne3\n"
 
 
-def test_a_reader_that_sleeps_gets_everything(runv: Runv) -> None:
-    bundle = runv.bundle("sh", "-c", "head -c 500000 /dev/zero; printf E")
+@pytest.mark.parametrize("size", [150_000, 500_000])
+def test_a_reader_that_sleeps_gets_everything(runv: Runv, size: int) -> None:
+    bundle = runv.bundle("sh", "-c", f"head -c {size} /dev/zero; printf E")
     with subprocess.Popen(
         [COMMAND, *runv.flags, "run", "--bundle", bundle, "slow"],
         stdin=subprocess.DEVNULL,
@@ -72,7 +73,7 @@ def test_a_reader_that_sleeps_gets_everything(runv: Runv) -> None:
         assert running.stdout is not None
         data = running.stdout.read()
         assert running.wait(BOUND) == 0
-    assert len(data) == 500_001
+    assert len(data) == size + 1
     assert data.endswith(b"E")
 
 
@@ -84,15 +85,15 @@ def test_run_and_exec_are_on_the_same_kernel_which_is_not_the_hosts(runv: Runv, 
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "text"),
+    ("args", "text"),
     [
-        (["nosuch"], 127, b'exec: "nosuch": executable file not found in $PATH'),
-        (["/no/such"], 127, b'exec: "/no/such": no such file or directory'),
-        (["/etc"], 126, b'exec: "/etc": permission denied'),
+        (["nosuch"], b'exec: "nosuch": executable file not found in $PATH'),
+        (["/no/such"], b'exec: "/no/such": no such file or directory'),
+        (["/etc"], b'exec: "/etc": permission denied'),
     ],
 )
 def test_a_program_that_can_not_run_leaves_nothing(
-    runv: Runv, box: str, args: list[str], code: int, text: bytes
+    runv: Runv, box: str, args: list[str], text: bytes
 ) -> None:
     """Known trouble 19."""
     with leaks.none(runv.root, files=False):
@@ -102,7 +103,7 @@ def test_a_program_that_can_not_run_leaves_nothing(
         assert len(done.stderr.splitlines()) == 1
         assert not (runv.root / "bad").exists()
         done = runv("exec", box, *args, check=False)
-        assert done.returncode == code
+        assert done.returncode == 255
         assert text in done.stderr
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from hypercontainer.errors import BadRequest, HyperError, NotRunning
 from hypercontainer.sandbox import SandboxClient, VMConfig, launch, read_state
 from tests.e2e.rootfs import make_config, make_upper, process
-from tests.e2e.vms import BOUND, Disks, collect, execute, run, sandbox
+from tests.e2e.vms import BOUND, Disks, collect, execute, read_streams, run, sandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,8 +61,7 @@ async def test_the_states_of_a_container(vm: SandboxClient, disks: Disks) -> Non
     created = await status(vm, "s")
     assert (created["status"], created["started_at"], created["exit_code"]) == ("created", "", None)
     assert created["pid"] > 0
-    with pytest.raises(NotRunning):
-        await vm.exec("s", "e", process("true"))
+    assert (await execute(vm, "s", "early", process("echo", "x"))).stdout == b"x\n"
     with pytest.raises(NotRunning):
         await vm.freeze("s", True)
     await vm.start_container("s")
@@ -466,3 +465,42 @@ async def test_a_vm_that_does_not_linger_ends_with_its_last_container(
             await asyncio.sleep(0.05)
     assert state is not None
     assert state["containers"]["c"]["exit_code"] == 3
+
+
+async def test_a_slow_reader_gets_everything_though_the_vm_has_ended(
+    disks: Disks, tmp_path: Path
+) -> None:
+    client = await launch("slow", tmp_path / "vm", VMConfig(accel="tcg", linger=False))
+    config = make_config("sh", "-c", "head -c 150000 /dev/zero; printf E")
+    await client.create_container("c", config, disks.rootfs())
+    reader, writer = await client.attach("c", stdin=False)
+    await client.start_container("c")
+    assert (await asyncio.wait_for(client.wait("c"), BOUND)).code == 0
+    async with asyncio.timeout(BOUND):
+        while (state := read_state(tmp_path / "vm")) and state["status"] != "stopped":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(6)
+    out, _ = await read_streams(reader)
+    assert len(out) == 150_001
+    writer.close()
+    async with asyncio.timeout(10):
+        while (state := read_state(tmp_path / "vm")) and state["alive"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_who_wants_the_sandbox_gone_does_not_wait_for_a_reader(
+    disks: Disks, tmp_path: Path
+) -> None:
+    client = await launch("gone", tmp_path / "vm", VMConfig(accel="tcg", linger=False))
+    await client.create_container(
+        "c", make_config("head", "-c", "150000", "/dev/zero"), disks.rootfs()
+    )
+    _, writer = await client.attach("c", stdin=False)
+    await client.start_container("c")
+    await asyncio.wait_for(client.wait("c"), BOUND)
+    await asyncio.sleep(1)
+    await client.kill()
+    async with asyncio.timeout(8):
+        while (state := read_state(tmp_path / "vm")) and state["alive"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    writer.close()

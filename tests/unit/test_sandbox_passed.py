@@ -73,7 +73,7 @@ async def test_stdout_and_stderr_in_one_file_do_not_overwrite_each_other(
             await guest.send(number, b"line\n")
         for number in (guest.process.stdio, guest.process.stderr):
             await guest.send(number, b"")
-        await streams.flush(5)
+        await asyncio.wait_for(streams.flush(), 5)
     assert path.read_bytes() == b"before\n" + b"line\n" * 4
 
 
@@ -119,7 +119,7 @@ async def test_a_pipe_that_nobody_reads_stops_its_own_stream_only(guest: Guest) 
     os.close(stalled_read)
     await guest.send(stdout, b"")
     await guest.send(stderr, b"")
-    await streams.flush(5)
+    await asyncio.wait_for(streams.flush(), 5)
     for fd in (stalled_write, free_read, free_write):
         os.close(fd)
 

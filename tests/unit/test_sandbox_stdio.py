@@ -110,6 +110,27 @@ def test_a_blocked_sink_that_leaves_lets_the_stream_go_on() -> None:
     assert stream.granted == 5
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_at_the_end_all_is_taken_though_nobody_reads_but_not_without_bound(hold: bool) -> None:
+    stream = Stream()
+    output = Output(stream, STDOUT, hold=hold)
+    stuck = Collector()
+    stuck.is_blocked = True
+    if not hold:
+        output.attach(stuck)
+    stream.receive(bytes(65536))
+    assert stream.granted == 0
+    output.drain()
+    sent = 65536
+    while stream.granted >= sent:
+        stream.receive(bytes(65536))
+        sent += 65536
+    assert stream.granted == 1 << 20
+    if hold:
+        output.attach(stuck)
+    assert len(stuck.data) == sent
+
+
 def test_the_log_has_dockers_form(tmp_path: Path) -> None:
     log = LogSink(str(tmp_path / "log"))
     log.write(STDOUT, b"one\ntw")

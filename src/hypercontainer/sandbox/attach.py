@@ -9,6 +9,7 @@ from .containers import Process
 
 _HEADER = struct.Struct(">BxxxI")
 _MAX_PENDING = 65536
+_DELIVERY_STEP = 0.02
 
 
 class Attachment(asyncio.Protocol):
@@ -117,6 +118,13 @@ class Attachment(asyncio.Protocol):
     def blocked(self, which: int) -> bool:
         """Part of Sink: stdout and stderr share the connection."""
         return self._blocked
+
+    async def delivered(self) -> None:
+        """Wait, as long as it takes, until the peer has taken all or is gone."""
+        while not self.closed.is_set() and self._transport is not None:
+            if not self._transport.get_write_buffer_size():
+                return
+            await asyncio.sleep(_DELIVERY_STEP)
 
     def write(self, which: int, data: bytes) -> None:
         """Part of Sink."""

@@ -53,6 +53,8 @@ class Process:
         A reader that takes nothing for 2 s no longer holds the status up.
         """
         self.exiting = True
+        for output in self.outputs:
+            output.drain()
         while not all(output.done.is_set() for output in self.outputs):
             seen = sum(output.received for output in self.outputs)
             try:

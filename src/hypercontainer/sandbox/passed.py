@@ -39,6 +39,9 @@ class DescriptorSink:
         self._pending: dict[int, bytearray] = {which: bytearray() for which in fds}
         self._blocked: set[int] = set()
         self._ending: set[int] = set()
+        self.closed = asyncio.Event()
+        if not fds:
+            self.closed.set()
 
     def begin(self) -> None:
         """Start to take output."""
@@ -85,11 +88,8 @@ class DescriptorSink:
     def _close(self, which: int) -> None:
         asyncio.get_running_loop().remove_writer(self._fds[which])
         os.close(self._fds.pop(which))
-
-    @property
-    def closed(self) -> bool:
-        """Whether everything was written."""
-        return not self._fds
+        if not self._fds:
+            self.closed.set()
 
 
 class DescriptorSource:
@@ -170,12 +170,9 @@ class Streams:
         """Rows and columns of the terminal."""
         return termios.tcgetwinsize(self.terminal)
 
-    async def flush(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds until the output was taken."""
-        for _ in range(int(timeout * 100)):
-            if self._sink.closed:
-                return
-            await asyncio.sleep(0.01)
+    async def flush(self) -> None:
+        """Wait, as long as it takes, until the output was taken or its reader is gone."""
+        await self._sink.closed.wait()
 
     def close(self) -> None:
         """Let the terminal go."""

@@ -13,7 +13,8 @@ from .proxy_link import ProxyLink
 if TYPE_CHECKING:
     from .sandbox import Sandbox
 
-_FLUSH_BOUND = 10.0
+# A reader may take its time, such as a person with a pager.
+_DELIVERY_BOUND = 3600.0
 
 
 class PassedProcess:
@@ -31,7 +32,12 @@ class PassedProcess:
             ProxyLink(fds[names.index("proxy")], self._signal) if "proxy" in names else None
         )
 
+        self._given_up = asyncio.Event()
+
     def _signal(self, signum: int) -> None:
+        if self._process.finished.done():
+            self._given_up.set()
+            return
         self._sandbox.spawn(self._forward(signum))
 
     async def _forward(self, signum: int) -> None:
@@ -58,7 +64,15 @@ class PassedProcess:
         status = await asyncio.shield(self._process.finished)
         if feeding is not None:
             feeding.cancel()
-        await self._streams.flush(_FLUSH_BOUND)
+        await self._deliver()
         self._streams.close()
         if self._proxy is not None:
             self._proxy.exit(status["code"])
+
+    async def _deliver(self) -> None:
+        """Wait for a slow reader, unless somebody signals the proxy or wants the VM gone."""
+        waits = (self._streams.flush(), self._given_up.wait(), self._sandbox.abandoned.wait())
+        tasks = [asyncio.create_task(wait) for wait in waits]
+        await asyncio.wait(tasks, timeout=_DELIVERY_BOUND, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()

@@ -190,6 +190,7 @@ async def _stop(sandbox: "Sandbox", timeout: float) -> None:
             await sandbox.pause(False)
         await sandbox.vm.shutdown(timeout)
     else:
+        sandbox.abandoned.set()
         await sandbox.vm.kill()
 
 

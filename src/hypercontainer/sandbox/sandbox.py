@@ -3,10 +3,10 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
+from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, VMError
 from ..guest import spec
 from ..guest.fields import read_object
 from ..guest.protocol import Code
@@ -35,6 +35,7 @@ class Sandbox:
         self.reason = ""
         self.used = asyncio.Event()
         self.empty = asyncio.Event()
+        self.abandoned = asyncio.Event()
         self.listeners: set[Callable[[dict[str, Any]], None]] = set()
         self.vm: VirtualMachine
         self.disks: Disks
@@ -147,11 +148,17 @@ class Sandbox:
 
     @asynccontextmanager
     async def _resources_of(self, container: Container) -> AsyncIterator[None]:
-        """Give back disks, share and streams when the body fails."""
+        """Give back disks, share and streams when the body fails.
+
+        While the VM comes up, why it did not is a better error than what it led to.
+        """
         try:
             yield
-        except BaseException:
-            await self._release(container)
+        except BaseException as error:
+            with suppress(HyperError, OSError):
+                await self._release(container)
+            if isinstance(error, VMError) and self.ready.done():
+                raise self.ready.exception() or error from None
             raise
 
     async def _create(
@@ -322,12 +329,10 @@ class Sandbox:
             process.release()
         if container.log is not None:
             container.log.close()
-        if not self.vm.ended.done():
-            for path in container.disks:
-                await self.disks.release(path)
-        container.disks.clear()
         if self._share is not None:
             self._share.release(container.cid)
+        while container.disks and not self.vm.ended.done():
+            await self.disks.release(container.disks.pop())
 
     async def follow_network(self, namespace: int) -> None:
         """Give the VM what a network namespace (a descriptor) has, now and when it changes."""

@@ -19,6 +19,7 @@ from .sandbox import Sandbox
 
 _MAX_REQUEST = 8 << 20
 _REQUEST_BOUND = 30.0
+_DELIVERY_BOUND = 600.0
 
 Handler = Callable[["Request"], Awaitable[dict[str, Any] | None]]
 
@@ -61,6 +62,7 @@ class Server:
         self._shutdown = shutdown
         self._active: set[asyncio.Task[None]] = set()
         self._attachments: set[Attachment] = set()
+        self._passed: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Handler] = {
             "info": self._info,
             "create": self._create,
@@ -104,11 +106,27 @@ class Server:
             task.add_done_callback(self._active.discard)
 
     async def drain(self, timeout: float) -> None:
-        """Let answers and attached output out, for at most `timeout` seconds."""
+        """Let output and answers out once the VM is gone.
+
+        Readers of output may take up to 10 minutes, until somebody wants the
+        sandbox gone; the peers of all else `timeout` seconds.
+        """
+        attached = (asyncio.create_task(a.delivered()) for a in self._attachments)
+        abandoned = asyncio.create_task(self._sandbox.abandoned.wait())
+        pending = {*self._passed, *attached}
+        deadline = asyncio.get_running_loop().time() + _DELIVERY_BOUND
+        while pending and not abandoned.done():
+            left = deadline - asyncio.get_running_loop().time()
+            done, _ = await asyncio.wait(
+                {*pending, abandoned}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
+            pending -= done
         self._accepting.cancel()
-        pending = [t for t in self._active if t is not asyncio.current_task()]
-        if pending:
-            await asyncio.wait(pending, timeout=timeout)
+        abandoned.cancel()
+        if active := [t for t in self._active if t is not asyncio.current_task()]:
+            await asyncio.wait(active, timeout=timeout)
 
     async def _handle(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -184,7 +202,9 @@ class Server:
             raise BadRequest(f"fds: {len(request.fds)} descriptors came for {names!r}")
         process = self._sandbox.containers.get(cid).process(pid)
         passed = PassedProcess(self._sandbox, cid, process, names, request.fds)
-        self._sandbox.spawn(passed.run())
+        task = asyncio.create_task(passed.run())
+        self._passed.add(task)
+        task.add_done_callback(self._passed.discard)
 
     async def _signal(self, request: Request) -> dict[str, Any]:
         signum = request.body.get("signal")
@@ -230,12 +250,16 @@ class Server:
             stdin=bool(request.body.get("stdin", False)),
             close_stdin=not process.terminal if close_stdin is None else bool(close_stdin),
         )
-        await request.answer({})
-        attachment.begin()
-        feeding = asyncio.create_task(attachment.feed())
-        await attachment.closed.wait()
-        await asyncio.wait([feeding], timeout=_REQUEST_BOUND)
-        feeding.cancel()
+        self._attachments.add(attachment)
+        try:
+            await request.answer({})
+            attachment.begin()
+            feeding = asyncio.create_task(attachment.feed())
+            await attachment.closed.wait()
+            await asyncio.wait([feeding], timeout=_REQUEST_BOUND)
+            feeding.cancel()
+        finally:
+            self._attachments.discard(attachment)
 
     async def _processes(self, request: Request) -> dict[str, Any]:
         answer = await self._query(Code.LISTPROCESSES, request)

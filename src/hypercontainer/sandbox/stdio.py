@@ -17,6 +17,8 @@ from ..guest.streams import OutputStream
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _MAX_LINE = 16384
+# More than what a guest's pipe (64 KiB) and a window hold.
+_MAX_DRAIN = 1 << 20
 
 
 class Sink(Protocol):
@@ -46,6 +48,7 @@ class Output:
         self._hold = hold
         self._held = b""
         self._ungranted = 0
+        self._drainable = 0
         self._sinks: list[Sink] = []
         self.done = asyncio.Event()
         stream.on_data = self._receive
@@ -82,18 +85,25 @@ class Output:
         self._ungranted += len(data)
         if not self._sinks and self._hold:
             self._held += data
-            return
         for sink in list(self._sinks):
             sink.write(self.which, data)
         self.unblocked()
 
     def unblocked(self) -> None:
         """Let the guest send more, unless a sink is blocked or the output waits for one."""
+        count = self._ungranted
         if self._held or any(sink.blocked(self.which) for sink in self._sinks):
-            return
-        count, self._ungranted = self._ungranted, 0
+            count = min(count, self._drainable)
+            self._drainable -= count
         if count:
+            self._ungranted -= count
             self._stream.grant(count)
+
+    def drain(self) -> None:
+        """The process is over: take what is left of its output, at most 1 MiB, though a sink
+        is blocked, so that neither its end nor its VM's waits for a reader."""
+        self._drainable = _MAX_DRAIN
+        self.unblocked()
 
 
 class LogSink:
