@@ -160,8 +160,8 @@ static void list_processes(const struct request *request)
 static void report_stats(const struct request *request)
 {
     static const char *const names[] = {"memory.current", "memory.stat", "memory.events",
-                                        "memory.max",     "cpu.stat",    "pids.current",
-                                        "io.stat"};
+                                        "memory.max",     "memory.peak", "cpu.stat",
+                                        "pids.current",   "pids.max",    "io.stat"};
     static char text[16384];
     struct buffer json = {0};
     const char *separator = "";

@@ -25,7 +25,7 @@ def lines(text: str) -> int:
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert re.match(r"runv version \S+\nspec: 1\.\S+\n", capsys.readouterr().out)
+    assert re.match(r"runv version \S+\ncommit: \S+\nspec: 1\.\S+\n", capsys.readouterr().out)
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +60,7 @@ def test_the_program_of_exec_keeps_its_own_flags() -> None:
     assert (args.args, args.tty, args.detach) == (["ls", "-t", "--force", "--", "-d"], False, False)
 
 
-@pytest.mark.parametrize("argv", [["fly"], ["state"], ["list", "--format", "xml"], ["--odd"]])
+@pytest.mark.parametrize("argv", [["state"], ["list", "--format", "xml"], ["--odd"]])
 def test_a_wrong_command_line_is_one_line_and_exit_code_1(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,12 +139,31 @@ def test_a_log_that_can_not_be_written_does_not_hide_the_error(
     assert "container does not exist: missing" in err
 
 
-@pytest.mark.parametrize("command", ["update", "events", "checkpoint", "restore", "features"])
-def test_commands_that_come_later_say_so(
+@pytest.mark.parametrize("command", ["checkpoint", "restore"])
+def test_what_a_vm_can_not_says_so(
     root: list[str], command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*root, command, "x"]) == 1
-    assert capsys.readouterr().err == f"runv: {command}: not supported yet\n"
+    assert main([*root, command, "--work-path", "/w", "x"]) == 1
+    assert f"{command} is not supported" in capsys.readouterr().err
+
+
+def test_a_word_that_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["fly"], ["--root", "state", "fly", "-h"], ["help", "fly"]):
+        assert main(argv) != 0
+        captured = capsys.readouterr()
+        assert captured.err == "runv: No help topic for 'fly'\n"
+
+
+def test_each_command_has_help_in_the_form_of_runc(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in "create run start exec kill delete state list ps update events spec".split():
+        with pytest.raises(SystemExit) as caught:
+            main([command, "-h"])
+        assert caught.value.code == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[0] == "NAME:"
+        assert f"runv {command} - " in shown[1]
+        assert main(["help", command]) == 0
+        assert capsys.readouterr().out.splitlines() == shown
 
 
 @pytest.mark.parametrize("form", [[], ["--format", "json"], ["--quiet"]])
@@ -177,7 +196,7 @@ def test_signals(text: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "65", "-1", "", "SIG", "FOO", "SIG_DFL", "_IGN", "RTMIN+99", "9.5", "٣"]
+    "text", ["65", "-1", "", "SIG", "FOO", "SIG_DFL", "_IGN", "RTMIN+99", "9.5", "٣"]
 )
 def test_unknown_signals(text: str) -> None:
     with pytest.raises(BadRequest, match="unknown signal"):

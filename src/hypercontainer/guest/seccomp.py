@@ -20,7 +20,7 @@ _ACT_LOG = 0x7FFC0000
 _ACT_ALLOW = 0x7FFF0000
 _EPERM = 1
 
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": _ACT_KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": _ACT_KILL_THREAD,
     "SCMP_ACT_KILL_PROCESS": _ACT_KILL_PROCESS,
@@ -30,7 +30,7 @@ _ACTIONS = {
     "SCMP_ACT_LOG": _ACT_LOG,
     "SCMP_ACT_ALLOW": _ACT_ALLOW,
 }
-_OPERATORS = {
+OPERATORS = {
     "SCMP_CMP_NE": 1,
     "SCMP_CMP_LT": 2,
     "SCMP_CMP_LE": 3,
@@ -45,7 +45,7 @@ _FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
 }
 # x86 guests run 32-bit and x32 programs too; architectures of other machines mean nothing there.
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "SCMP_ARCH_X86_64": 0xC000003E,
     "SCMP_ARCH_X86": 0x40000003,
     "SCMP_ARCH_X32": 0x4000003E,
@@ -113,9 +113,9 @@ def _action(source: dict[str, Any], key: str, errno_key: str, where: str) -> int
     name = source.get(key)
     if name == "SCMP_ACT_NOTIFY":
         raise NotSupported(f"{where}.{key}: SCMP_ACT_NOTIFY needs a listener, which a VM lacks")
-    if name not in _ACTIONS:
+    if name not in ACTIONS:
         raise BadRequest(f"{where}.{key}: unknown action {name!r}")
-    action = _ACTIONS[name]
+    action = ACTIONS[name]
     if action in (_ACT_ERRNO, _ACT_TRACE):
         number = source.get(errno_key)
         action |= int(_EPERM if number is None else number) & 0xFFFF
@@ -136,7 +136,7 @@ def _prepare(library: ctypes.CDLL, context: int, seccomp: dict[str, Any]) -> Non
     for name in seccomp.get("architectures") or []:
         if not str(name).startswith("SCMP_ARCH_"):
             raise BadRequest(f"linux.seccomp.architectures: unknown architecture {name!r}")
-        token = _ARCHITECTURES.get(name)
+        token = ARCHITECTURES.get(name)
         if token is not None:
             result = library.seccomp_arch_add(context, token)
             if result not in (0, -_EEXIST):
@@ -171,14 +171,14 @@ def _add_rule(
 
 def _comparison(argument: dict[str, Any], where: str) -> _Compare:
     operator = argument.get("op")
-    if operator not in _OPERATORS:
+    if operator not in OPERATORS:
         raise BadRequest(f"{where}.op: unknown operator {operator!r}")
     index = argument.get("index")
     if not isinstance(index, int) or not 0 <= index <= 5:
         raise BadRequest(f"{where}.index: {index!r} is not between 0 and 5")
     value, other = int(argument.get("value", 0)), int(argument.get("valueTwo", 0))
     # For SCMP_CMP_MASKED_EQ `value` is the mask, `valueTwo` what is compared with.
-    return _Compare(index, _OPERATORS[operator], value, other)
+    return _Compare(index, OPERATORS[operator], value, other)
 
 
 def _export(library: ctypes.CDLL, context: int) -> bytes:

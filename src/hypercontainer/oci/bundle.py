@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from ..errors import BadRequest, Conflict
+from ..errors import BadRequest, Conflict, NotSupported
 
 _MAX_CONFIG = 4 << 20
 
@@ -61,8 +61,12 @@ def _check_version(config: dict[str, Any]) -> None:
         raise BadRequest(f"ociVersion: {version!r} is not supported: 1.x is expected")
 
 
-def write_spec(bundle: str) -> int:
+def write_spec(bundle: str, *, rootless: bool = False) -> int:
     """`runv spec`: write a default config.json. Raises Conflict when there is one."""
+    if rootless:
+        raise NotSupported(
+            "spec --rootless is not supported: it makes a user namespace, and runv has the VM"
+        )
     path = os.path.join(bundle, "config.json")
     if os.path.exists(path):
         raise Conflict(f"File {path} exists. Remove it first")

@@ -72,6 +72,11 @@ def _apply(group: list[str], cpu: dict[str, Any]) -> None:
                 cgroups.write(directory, name, value)
 
 
+def update(root: str, cid: str, resources: dict[str, Any]) -> None:
+    """Other limits (linux.resources) for a container that exists."""
+    _apply(group_of(root, cid), read_object(resources, "cpu", "linux.resources."))
+
+
 def group_of(root: str, cid: str) -> list[str]:
     """The directories of a container's group that exist."""
     return [d for d in _read(root, cid).get("group", []) if os.path.isdir(d)]

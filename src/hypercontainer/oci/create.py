@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Any
 
-from ..errors import BadRequest, HyperError
+from ..errors import BadRequest, HyperError, NotSupported
 from ..guest.fields import read_object, read_text, read_texts
 from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
@@ -41,6 +41,11 @@ def _load(args: argparse.Namespace, *, detach: bool) -> tuple[dict[str, Any], st
     """The configuration and the root file system, found good before anything is made."""
     config, rootfs = bundle.load(args.bundle)
     records.check_id(args.id)
+    if args.preserve_fds > 0:
+        raise NotSupported(
+            "--preserve-fds is not supported: a file descriptor of the host means nothing to a"
+            " program in a VM"
+        )
     wants_terminal = bool(config["process"].get("terminal"))
     if detach and wants_terminal and not args.console_socket:
         raise BadRequest("cannot allocate tty if runv will detach without setting console socket")
@@ -126,6 +131,7 @@ def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Re
         "oci_version": config.get("ociVersion"),
         "process": process,
         "hooks": config.get("hooks") or {},
+        "resources": _limits(config),
         "uid": os.getuid(),
     }
     try:
@@ -142,6 +148,12 @@ def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Re
     records.save(args.root, record)
     write_pid_file(args.pid_file, pid)
     return record
+
+
+def _limits(config: dict[str, Any]) -> dict[str, Any]:
+    """What `runv update` starts from: the resources but for the devices."""
+    resources = read_object(read_object(config, "linux"), "resources", "linux.")
+    return {key: value for key, value in resources.items() if key != "devices"}
 
 
 def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool) -> VMConfig:

@@ -1,26 +1,28 @@
 """`runv exec`."""
 
 import argparse
-import json
 import os
 import signal
 from typing import Any
 
-from ..errors import BadRequest, NotRunning
+from ..errors import BadRequest, NotRunning, NotSupported
 from ..guest.fields import read_texts
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
-from . import cgroups, records, terminal
+from . import cgroups, records, terminal, validate
 from .create import write_pid_file
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run another process in a running container."""
+    _check(args)
     record = records.load(args.root, args.id)
     current, _ = records.status(args.root, record)
-    if current != "running":
-        raise NotRunning(f"cannot exec in a container that is {current}")
+    if current == "paused":
+        raise NotRunning("cannot exec in a paused container: resume it first")
+    if current not in ("created", "running"):
+        raise NotRunning(f"cannot exec in a {current} container")
     process = _process(args, record)
     if process.get("terminal") and not args.console_socket:
         if args.detach:
@@ -32,13 +34,11 @@ def execute(args: argparse.Namespace) -> int:
 
 def _process(args: argparse.Namespace, record: records.Record) -> dict[str, Any]:
     if args.process:
-        try:
-            with open(args.process, "rb") as file:
-                process: dict[str, Any] = json.load(file)
-        except (OSError, ValueError) as error:
-            raise BadRequest(f"process file {args.process}: {error}") from None
-        if not isinstance(process, dict):
-            raise BadRequest(f"process file {args.process}: an object is expected")
+        process = validate.read_process_file(args.process)
+        # What it does not say, the container's own process says.
+        for key in ("capabilities", "rlimits"):
+            if process.get(key) is None:
+                process[key] = (record["process"] or {}).get(key)
         return process
     if not args.args:
         raise BadRequest("exec: a program or --process is needed")
@@ -49,25 +49,42 @@ def _process(args: argparse.Namespace, record: records.Record) -> dict[str, Any]
         cwd=args.cwd or base.get("cwd") or "/",
         env=[*(base.get("env") or []), *args.env],
     )
+    user = dict(base.get("user") or {})
     if args.user:
-        base["user"] = _user(args.user)
+        user.update(_user(args.user))
     if args.additional_gids:
-        base["user"] = {**(base.get("user") or {}), "additionalGids": args.additional_gids}
+        user["additionalGids"] = [*(user.get("additionalGids") or []), *args.additional_gids]
+    base["user"] = user
     if args.no_new_privs:
         base["noNewPrivileges"] = True
     if args.cap:
         sets = base.get("capabilities") or {}
-        base["capabilities"] = {
+        more = {
             name: [*(sets.get(name) or []), *args.cap]
-            for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+            for name in ("bounding", "effective", "permitted")
         }
+        base["capabilities"] = {**sets, **more}
     return base
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Raises BadRequest or NotSupported for flags that can't be honoured."""
+    if args.pid_file and not os.path.isdir(os.path.dirname(os.path.abspath(args.pid_file))):
+        raise BadRequest(f"pid file {args.pid_file}: no such directory")
+    if args.preserve_fds > 0:
+        raise NotSupported(
+            "--preserve-fds is not supported: a file descriptor of the host means nothing to a"
+            " program in a VM"
+        )
+    if args.cgroup:
+        raise NotSupported("exec --cgroup is not supported: a container has one group in the VM")
+
+
 def _user(text: str) -> dict[str, int]:
-    uid, _, gid = text.partition(":")
+    """A `UID[:GID]`; without a group it stays the container's."""
+    uid, colon, gid = text.partition(":")
     try:
-        return {"uid": int(uid), "gid": int(gid or 0)}
+        return {"uid": int(uid), "gid": int(gid)} if colon else {"uid": int(uid)}
     except ValueError:
         raise BadRequest(f"user {text!r}: uid[:gid] in numbers is expected") from None
 

@@ -10,7 +10,7 @@ from ..errors import BadRequest, HyperError, VMError
 from ..sandbox.calls import call
 
 _DEFAULT_BOUND = 120.0
-_KINDS = (
+KINDS = (
     "prestart",
     "createRuntime",
     "createContainer",
@@ -26,7 +26,7 @@ def check(config: dict[str, Any]) -> None:
     if not isinstance(hooks, dict):
         raise BadRequest("hooks: an object is expected")
     for kind, entries in hooks.items():
-        if kind not in _KINDS:
+        if kind not in KINDS:
             raise BadRequest(f"hooks: unknown kind {kind!r}")
         for index, hook in enumerate(entries or []):
             path = hook.get("path") if isinstance(hook, dict) else None

@@ -48,7 +48,7 @@ def state(args: argparse.Namespace) -> int:
 
 def _state(root: str, record: Record) -> dict[str, Any]:
     current, _ = records.status(root, record)
-    return {**records.state_of(record, current), "owner": _owner(record["uid"])}
+    return {**records.state_of(record, current), "owner": ""}
 
 
 def _owner(uid: int) -> str:
@@ -67,6 +67,8 @@ def kill(args: argparse.Namespace) -> int:
         if args.all:
             return 0
         raise NotRunning("container not running")
+    if signum == 0:
+        return 0
     sandbox = records.sandbox_of(args.root, record)
     call(
         sandbox,
@@ -79,7 +81,7 @@ def kill(args: argparse.Namespace) -> int:
 def parse_signal(text: str) -> int:
     """A signal by number or name, with or without SIG. Raises BadRequest."""
     if text.isascii() and text.isdigit():
-        if 1 <= int(text) <= 64:
+        if int(text) <= 64:
             return int(text)
         raise BadRequest(f"unknown signal {text!r}")
     name = text.upper().removeprefix("SIG")
@@ -174,12 +176,10 @@ def _end_sandbox(sandbox: str) -> None:
         return
     if not current["alive"]:
         return
-    running = any(c["status"] != "stopped" for c in current["containers"].values())
-    if running or not current["containers"]:
-        try:
-            call(sandbox, "shutdown", {"timeout": 0}, timeout=_END_BOUND)
-        except HyperError:
-            pass
+    try:
+        call(sandbox, "shutdown", {"timeout": 0}, timeout=_END_BOUND)
+    except HyperError:
+        pass
     _wait_end(current)
 
 
@@ -195,13 +195,14 @@ def list_all(args: argparse.Namespace) -> int:
     states = []
     for cid in records.all_ids(args.root):
         try:
-            states.append(_state(args.root, records.load(args.root, cid)))
+            record = records.load(args.root, cid)
+            states.append({**_state(args.root, record), "owner": _owner(record["uid"])})
         except NotFound:
             continue
     if args.quiet:
         lines = [s["id"] for s in states]
     elif args.format == "json":
-        lines = [json.dumps(states)]
+        lines = [json.dumps(states, separators=(",", ":"))]
     else:
         keys = ("id", "pid", "status", "bundle", "created", "owner")
         rows = [[k.upper() for k in keys], *([str(s[k]) for k in keys] for s in states)]
@@ -225,18 +226,26 @@ def ps(args: argparse.Namespace) -> int:
     """
     record = records.load(args.root, args.id)
     current, _ = records.status(args.root, record)
-    if current == "stopped":
-        raise NotRunning("container is not running")
     if args.format == "json":
-        pids = [record["pid"], *sorted(records.live_execs(args.root, args.id))]
+        own = records.pid(record, current)
+        pids = [own, *sorted(records.live_execs(args.root, args.id))] if own else []
         sys.stdout.write(json.dumps(pids) + "\n")
         return 0
-    sandbox = records.sandbox_of(args.root, record)
-    found = call(sandbox, "processes", {"container": record["guest_id"]})["processes"]
-    rows = [["UID", "PID", "PPID", "CMD"]]
-    rows += [[str(p.get(k, "")) for k in ("uid", "pid", "ppid", "cmd")] for p in found]
+    found = []
+    if current != "stopped":
+        sandbox = records.sandbox_of(args.root, record)
+        found = call(sandbox, "processes", {"container": record["guest_id"]})["processes"]
+    keys = ("uid", "pid", "ppid", "c", "stime", "tty", "time", "cmd")
+    rows = [[key.upper() for key in keys], *([_cell(p, key) for key in keys] for p in found)]
     sys.stdout.write("".join(line + "\n" for line in _table(rows)))
     return 0
+
+
+def _cell(process: dict[str, Any], key: str) -> str:
+    """A column of ps; the guest tells neither start nor time."""
+    if key == "uid":
+        return "root" if process.get("uid") == 0 else str(process.get("uid", ""))
+    return str(process.get(key, {"c": "0", "tty": "?"}.get(key, "-")))
 
 
 def pause(args: argparse.Namespace) -> int:
