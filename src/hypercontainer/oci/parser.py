@@ -44,6 +44,12 @@ def parser() -> Parser:
     top.add_argument("--rootless", default="auto", help=_HIDDEN)
     top.add_argument("--criu", default="", help=_HIDDEN)
     top.add_argument("--driver", choices=("auto", "kvm", "tcg"), default="auto", help="the engine")
+    top.add_argument(
+        "--template",
+        choices=("auto", "use", "off"),
+        default=os.environ.get("HYPER_TEMPLATE", "auto"),
+        help="clone a booted VM (auto: make a template when there is none)",
+    )
     top.add_argument("--kernel", help="guest kernel")
     top.add_argument("--initrd", help="guest initrd")
     top.add_argument("--default_cpus", type=int, default=1, help="CPUs of a VM without limits")
