@@ -126,6 +126,11 @@ class Attachment(asyncio.Protocol):
                 return
             await asyncio.sleep(_DELIVERY_STEP)
 
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def write(self, which: int, data: bytes) -> None:
         """Part of Sink."""
         if self._transport is None or self._transport.is_closing():

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from ..errors import BadRequest, HyperError, to_wire
@@ -20,6 +20,7 @@ from .sandbox import Sandbox
 _MAX_REQUEST = 8 << 20
 _REQUEST_BOUND = 30.0
 _DELIVERY_BOUND = 600.0
+_ANSWER_BOUND = 2.0
 
 Handler = Callable[["Request"], Awaitable[dict[str, Any] | None]]
 
@@ -112,21 +113,26 @@ class Server:
         sandbox gone; the peers of all else `timeout` seconds.
         """
         attached = (asyncio.create_task(a.delivered()) for a in self._attachments)
-        abandoned = asyncio.create_task(self._sandbox.abandoned.wait())
-        pending = {*self._passed, *attached}
-        deadline = asyncio.get_running_loop().time() + _DELIVERY_BOUND
-        while pending and not abandoned.done():
-            left = deadline - asyncio.get_running_loop().time()
-            done, _ = await asyncio.wait(
-                {*pending, abandoned}, timeout=left, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not done:
-                break
-            pending -= done
+        await self._until({*self._passed, *attached}, _DELIVERY_BOUND)
+        await self._until(self._active, timeout)
         self._accepting.cancel()
+        for attachment in self._attachments:
+            attachment.abort()
+        await self._until(self._active, _ANSWER_BOUND, unless_abandoned=False)
+
+    async def _until(
+        self,
+        tasks: Iterable[asyncio.Task[None]],
+        timeout: float,
+        *,
+        unless_abandoned: bool = True,
+    ) -> None:
+        """Wait at most `timeout` seconds for all of `tasks`, or until the sandbox is abandoned."""
+        waiting = asyncio.gather(*tasks, return_exceptions=True)
+        abandoned = asyncio.create_task(self._sandbox.abandoned.wait())
+        ends: list[asyncio.Future[Any]] = [waiting, *([abandoned] if unless_abandoned else [])]
+        await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         abandoned.cancel()
-        if active := [t for t in self._active if t is not asyncio.current_task()]:
-            await asyncio.wait(active, timeout=timeout)
 
     async def _handle(self, sock: socket.socket) -> None:
         sock.setblocking(False)
