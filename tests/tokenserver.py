@@ -1,5 +1,7 @@
 """A front of a registry that wants bearer tokens and gives them, as the large registries do."""
 
+import asyncio
+import json
 import secrets
 from types import TracebackType
 
@@ -44,11 +46,17 @@ class TokenFront:
         await self._session.close()
         await self._runner.cleanup()
 
-    async def _give(self, request: web.Request) -> web.Response:
+    async def _give(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != self._basic:
             return web.json_response({"errors": [{"message": "bad user"}]}, status=401)
         self.scopes.append(request.query["scope"])
-        return web.json_response({"token": self._token, "expires_in": 300})
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        data = json.dumps({"token": self._token, "expires_in": 300}).encode()
+        await answer.write(data[:20])
+        await asyncio.sleep(0.05)  # in two pieces, as the network may do
+        await answer.write(data[20:])
+        return answer
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {self._token}":

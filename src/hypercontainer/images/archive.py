@@ -193,8 +193,11 @@ def _oci_images(file: ArchiveFile, platform: str) -> Iterator[_Found]:
     if len(listed) > 1 and not any(_annotated_name(item) for item in manifests):
         wanted = choose(listed, platform, _WHAT).digest
         manifests = [item for item in manifests if item["digest"] == wanted]
+    platforms = {choice.descriptor.digest: choice.platform for choice in listed}
     for item in manifests:
         digest = item["digest"]
+        if _is_attestation(item, platforms[digest]):
+            continue
         manifest = read_manifest(_blob(file, digest, MANIFEST_LIMIT), _WHAT)
         if not isinstance(manifest, Manifest):
             chosen = choose(manifest, platform, _WHAT).digest
@@ -228,6 +231,13 @@ def _annotated_name(item: dict[str, Any]) -> Reference | None:
         return reference.parse(name)
     except BadRequest:
         return None
+
+
+def _is_attestation(item: dict[str, Any], platform: str) -> bool:
+    """Whether a manifest only speaks of another, as builders add them (BuildKit's attestations)."""
+    annotations = item.get("annotations")
+    kind = "vnd.docker.reference.type"
+    return platform == "unknown/unknown" and isinstance(annotations, dict) and kind in annotations
 
 
 def _blob_name(digest: str) -> str:

@@ -117,7 +117,7 @@ class Registry:
         for scheme in self.endpoint.schemes:
             try:
                 async with self._send("GET", f"{self._base(scheme)}/v2/", {}) as response:
-                    await response.content.read(_ANSWER_LIMIT)
+                    await _read(response, _ANSWER_LIMIT, f"what {self.name} says")
                     if response.status == 429 or response.status >= 500:
                         raise Temporary(f"registry {self.name} fails: {_status(response)}")
                     if response.status not in (200, 401, 403):
@@ -199,7 +199,7 @@ class Registry:
         status = response.status
         if status < 400 or status == 416:
             return
-        said = _said(await response.content.read(_ANSWER_LIMIT))
+        said = _said(await _read(response, _ANSWER_LIMIT, f"what {self.name} says"))
         if status in (401, 403):
             raise self._denied(said)
         if status == 404:
@@ -265,7 +265,7 @@ class Registry:
                 headers = {"Authorization": self._auth.basic} if self._auth.basic else {}
                 request = self._session.get(realm, params=query, headers=headers, proxy=proxy)
             async with request as response:
-                data = await response.content.read(_ANSWER_LIMIT)
+                data = await _read(response, _ANSWER_LIMIT, f"the token of {parts.netloc}")
                 if response.status in (400, 401, 403):
                     raise self._denied(_said(data))
                 if response.status >= 400:
