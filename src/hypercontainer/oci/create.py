@@ -88,10 +88,7 @@ class _reserved:
         self._args = args
 
     def __enter__(self) -> None:
-        if self._args.pid_file and not os.path.isdir(
-            os.path.dirname(os.path.abspath(self._args.pid_file))
-        ):
-            raise BadRequest(f"pid file {self._args.pid_file}: no such directory")
+        check_pid_file(self._args.pid_file)
         try:
             self._lock = records.reserve(self._args.root, self._args.id)
         except records.Abandoned:
@@ -116,7 +113,22 @@ def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Re
     if placement.peer is None:
         launch("runv", sandbox, _vm(args, config, host_network=placement.host_network), group)
     process = config.get("process") or {}
-    pid, link = _proxy(args.id, process, placement, group)
+    with terminal.streams(bool(process.get("terminal")), args.console_socket) as streams:
+        return _create_on(args, config, rootfs, placement, group, streams)
+
+
+def _create_on(
+    args: argparse.Namespace,
+    config: dict[str, Any],
+    rootfs: str,
+    placement: Placement,
+    group: list[str],
+    streams: terminal.Streams,
+) -> Record:
+    owner = placement.peer["owner"] if placement.peer else args.id
+    sandbox = records.sandbox_directory(args.root, owner)
+    process = config.get("process") or {}
+    pid, link = _proxy(args.id, process, placement, group, streams.controlling)
     record: Record = {
         "id": args.id,
         "owner": owner,
@@ -139,7 +151,7 @@ def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Re
             hooks.run(config, kind, state_of(record, "creating"))
         if placement.peer is None and not placement.host_network:
             _follow_network(sandbox, pid)
-        _send(args, sandbox, record, config, rootfs, placement, link)
+        _send(sandbox, record, config, rootfs, placement, streams, link)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         raise
@@ -174,7 +186,11 @@ def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool)
 
 
 def _proxy(
-    cid: str, process: dict[str, Any], placement: Placement, group: list[str]
+    cid: str,
+    process: dict[str, Any],
+    placement: Placement,
+    group: list[str],
+    controlling: int | None,
 ) -> tuple[int, int]:
     enter_namespace = entering(placement)
 
@@ -183,7 +199,7 @@ def _proxy(
         enter_namespace()
 
     try:
-        return spawn(read_texts(process, "args", "process."), enter)
+        return spawn(read_texts(process, "args", "process."), enter, controlling)
     except OSError as error:
         raise HyperError(f"network namespace of {cid}: {error.strerror}") from None
 
@@ -197,37 +213,30 @@ def _follow_network(sandbox: str, pid: int) -> None:
 
 
 def _send(
-    args: argparse.Namespace,
     sandbox: str,
     record: Record,
     config: dict[str, Any],
     rootfs: str,
     placement: Placement,
+    streams: terminal.Streams,
     link: int,
 ) -> None:
     """Have the sandbox create the container."""
-    names, fds = _streams(args, record["terminal"])
     request = {
         "container": record["guest_id"],
         "config": config,
         "rootfs": {"kind": "share", "path": rootfs},
         "join": {kind: peer["guest_id"] for kind, peer in placement.shared.items()},
         "stdin": True,
-        "fds": [*names, "proxy"],
+        "fds": [*streams.names, "proxy"],
     }
-    try:
-        call(sandbox, "create", request, fds=[*fds, link])
-    finally:
-        if record["terminal"] and args.console_socket:
-            os.close(fds[0])
+    call(sandbox, "create", request, fds=[*streams.fds, link])
 
 
-def _streams(args: argparse.Namespace, wants_terminal: bool) -> tuple[list[str], list[int]]:
-    if not wants_terminal:
-        return terminal.standard_streams()
-    if args.console_socket:
-        return ["terminal"], [terminal.send_console(args.console_socket)]
-    return ["terminal"], [0]
+def check_pid_file(path: str) -> None:
+    """Raises BadRequest for a pid file in a directory that does not exist."""
+    if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise BadRequest(f"pid file {path}: no such directory")
 
 
 def write_pid_file(path: str, pid: int) -> None:

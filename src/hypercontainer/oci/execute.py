@@ -11,7 +11,7 @@ from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
 from . import cgroups, records, terminal, validate
-from .create import write_pid_file
+from .create import check_pid_file, write_pid_file
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -90,43 +90,39 @@ def _user(text: str) -> dict[str, int]:
 
 
 def _run(args: argparse.Namespace, process: dict[str, Any]) -> int:
+    check_pid_file(args.pid_file)
+    with terminal.streams(bool(process.get("terminal")), args.console_socket) as streams:
+        pid = _start(args, process, streams)
+    write_pid_file(args.pid_file, pid)
+    if args.detach:
+        return 0
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def _start(args: argparse.Namespace, process: dict[str, Any], streams: terminal.Streams) -> int:
+    """Have the sandbox run the process on `streams`; returns the pid of its proxy."""
     record = records.load(args.root, args.id)
-    sandbox = records.sandbox_of(args.root, record)
-    wants_terminal = bool(process.get("terminal"))
     group = cgroups.group_of(args.root, args.id)
     pid, link = spawn(
-        read_texts(process, "args", "process."), lambda: host_cgroups.enter(group, os.getpid())
+        read_texts(process, "args", "process."),
+        lambda: host_cgroups.enter(group, os.getpid()),
+        streams.controlling,
     )
     records.add_exec(args.root, args.id, pid)
-    if not wants_terminal:
-        names, fds = terminal.standard_streams()
-    elif args.console_socket:
-        names, fds = ["terminal"], [terminal.send_console(args.console_socket)]
-    else:
-        names, fds = ["terminal"], [0]
     terminal.forward_signals(pid)
+    request = {
+        "container": record["guest_id"],
+        "process": f"exec-{pid}-{os.urandom(4).hex()}",
+        "spec": process,
+        "stdin": True,
+        "fds": [*streams.names, "proxy"],
+    }
     try:
-        call(
-            sandbox,
-            "exec",
-            {
-                "container": record["guest_id"],
-                "process": f"exec-{pid}-{os.urandom(4).hex()}",
-                "spec": process,
-                "stdin": True,
-                "fds": [*names, "proxy"],
-            },
-            fds=[*fds, link],
-        )
+        call(records.sandbox_of(args.root, record), "exec", request, fds=[*streams.fds, link])
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         raise
     finally:
         os.close(link)
-    write_pid_file(args.pid_file, pid)
-    if wants_terminal:
-        os.kill(pid, signal.SIGWINCH)
-    if args.detach:
-        return 0
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return code if code >= 0 else 128 - code
+    return pid

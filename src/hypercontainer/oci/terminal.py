@@ -9,6 +9,7 @@ import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from ..errors import BadRequest
 
@@ -64,7 +65,25 @@ def forward_signals(proxy: int) -> None:
         signal.signal(getattr(signal, f"SIG{name}"), forward)
 
 
-def standard_streams() -> tuple[list[str], list[int]]:
-    """The names and descriptors of our stdin, stdout and stderr."""
-    sys.stdout.flush()
-    return ["stdin", "stdout", "stderr"], [0, 1, 2]
+class Streams(NamedTuple):
+    """The descriptors of a process' streams by name; `controlling` is its proxy's terminal."""
+
+    names: list[str]
+    fds: list[int]
+    controlling: int | None
+
+
+@contextmanager
+def streams(wants_terminal: bool, console_socket: str) -> Iterator[Streams]:
+    """Our stdin, stdout and stderr, a new terminal for a console socket, or our own terminal."""
+    if not wants_terminal:
+        sys.stdout.flush()
+        yield Streams(["stdin", "stdout", "stderr"], [0, 1, 2], None)
+    elif not console_socket:
+        yield Streams(["terminal"], [0], None)
+    else:
+        slave = send_console(console_socket)
+        try:
+            yield Streams(["terminal"], [slave], slave)
+        finally:
+            os.close(slave)

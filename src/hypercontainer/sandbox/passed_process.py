@@ -44,6 +44,8 @@ class PassedProcess:
         try:
             if signum == signal.SIGWINCH and self._process.terminal:
                 rows, cols = self._streams.window_size()
+                if not rows and not cols:
+                    return
                 await self._sandbox.vm.request(
                     Code.WINSIZE,
                     {
@@ -61,6 +63,8 @@ class PassedProcess:
     async def run(self) -> None:
         """Carry until the process and its output are over."""
         feeding = self._streams.begin()
+        if self._process.terminal:
+            self._signal(signal.SIGWINCH)
         status = await asyncio.shield(self._process.finished)
         if feeding is not None:
             feeding.cancel()

@@ -6,9 +6,11 @@ guest: it reports the signals that it gets and exits with the code that the
 sandbox sends it.
 """
 
+import fcntl
 import os
 import signal
 import socket
+import termios
 from collections.abc import Callable
 
 _SHELL = "/bin/sh"
@@ -26,11 +28,14 @@ done
 """
 
 
-def spawn(args: list[str], enter: Callable[[], None] = lambda: None) -> tuple[int, int]:
+def spawn(
+    args: list[str], enter: Callable[[], None] = lambda: None, terminal: int | None = None
+) -> tuple[int, int]:
     """Start the proxy of the guest's command `args`, a child of this process.
 
-    `enter` runs in it first, to enter namespaces and control groups. Returns
-    its pid and our end. Raises OSError when `enter` fails.
+    `enter` runs in it first, to enter namespaces and control groups; it gets
+    the signals of `terminal` (a descriptor), such as those of a new size.
+    Returns its pid and our end. Raises OSError when `enter` fails.
     """
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -38,6 +43,8 @@ def spawn(args: list[str], enter: Callable[[], None] = lambda: None) -> tuple[in
         try:
             enter()
             os.setsid()
+            if terminal is not None:
+                fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
             script, to_script = os.pipe()
             os.write(to_script, _SCRIPT.encode())
             os.dup2(script, 0)

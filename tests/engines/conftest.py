@@ -1,0 +1,81 @@
+"""The engines, each started by the tests in a network namespace and directories of its own.
+
+Run by `make test-engines`, which installs them; a run of all tests leaves them out.
+"""
+
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.rootfs import make_tree
+from tests.engines import leftovers
+from tests.engines.docker import Docker
+
+_HERE = Path(__file__).parent
+_RUNV = _HERE.parent.parent / ".venv" / "bin" / "runv"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Only for those who name this directory."""
+    named = any("engines" in str(argument) for argument in config.args)
+    return None if named else True
+
+
+def _need(*programs: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("engines need root")
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: `tools/setup engines` does it")
+
+
+@pytest.fixture(scope="session")
+def runv() -> Path:
+    """The command under test; HYPER_TEST_RUNV names another."""
+    return Path(os.environ.get("HYPER_TEST_RUNV", _RUNV))
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root directory of busybox."""
+    return make_tree(tmp_path_factory.mktemp("tree") / "rootfs")
+
+
+@pytest.fixture(scope="session")
+def archive(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a tar."""
+    path = tmp_path_factory.mktemp("archive") / "box.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(tree, arcname=".")
+    return path
+
+
+@pytest.fixture(scope="session")
+def engine_docker(
+    tmp_path_factory: pytest.TempPathFactory, runv: Path, archive: Path
+) -> Iterator[Docker]:
+    """One dockerd for all modules."""
+    _need("dockerd", "docker", "containerd", "ip", "iptables")
+    engine = Docker(tmp_path_factory.mktemp("docker"), runv, archive)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def docker_module(engine_docker: Docker) -> Iterator[Docker]:
+    """Asserts that a module's tests leave nothing."""
+    yield engine_docker
+    leftovers.check_none(engine_docker.look)
+
+
+@pytest.fixture
+def docker(docker_module: Docker) -> Iterator[Docker]:
+    """Docker, with no containers before and after."""
+    yield docker_module
+    docker_module.remove_all()

@@ -1,0 +1,143 @@
+"""A dockerd of the tests' own, in its own network namespace."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.engines import leftovers
+from tests.engines.commands import Result, Terminal, run, until
+from tests.engines.network_namespace import NetworkNamespace, unique
+
+DOCKER = "/usr/bin/docker"
+IMAGE = "box"
+_STOP_BOUND = 40
+
+
+class Docker:
+    """Debian's Docker with runv as its default runtime."""
+
+    def __init__(self, directory: Path, runv: Path, archive: Path) -> None:
+        self.directory = directory
+        self.runv = runv
+        self.name = unique("hypdk")
+        self.namespace = NetworkNamespace(self.name)
+        self.env = {
+            "DOCKER_HOST": f"unix://{directory}/d.sock",
+            "DOCKER_CONFIG": str(directory / "config"),
+            "DOCKER_BUILDKIT": "0",
+            "COMPOSE_PROJECT_NAME": "hyper",
+        }
+        (directory / "daemon.json").write_text("{}")
+        self._log = (directory / "dockerd.log").open("wb")
+        self._process = self._start()
+        try:
+            until(lambda: self.docker("version").code == 0, "dockerd answers", 60)
+            with archive.open("rb") as file:
+                self.check("import", "-c", 'CMD ["sh"]', "-", IMAGE, stdin=file.read())
+        except BaseException:
+            self.close()
+            raise
+        self._links = self.namespace.links()
+        self._mounts = self._own_mounts()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        paths = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
+        return subprocess.Popen(
+            [
+                *self.namespace.inside("dockerd", "--host", self.env["DOCKER_HOST"]),
+                *(f"--{key}={self.directory}/{name}" for key, name in paths.items()),
+                *("--add-runtime", f"runv={self.runv}", "--default-runtime", "runv"),
+                *("--cgroup-parent", f"/{self.name}", "--config-file", f"{self.directory}/daemon.json"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    def docker(self, *argv: str, stdin: bytes = b"", timeout: float = 90.0) -> Result:
+        """Run `docker`."""
+        return run(DOCKER, *argv, env=self.env, stdin=stdin, timeout=timeout)
+
+    def check(self, *argv: str, stdin: bytes = b"", timeout: float = 90.0) -> str:
+        """What a `docker` command that must not fail says."""
+        return run(DOCKER, *argv, env=self.env, stdin=stdin, timeout=timeout, check=True).out
+
+    def run(self, *argv: str, stdin: bytes = b"") -> Result:
+        """`docker run --rm`; the image is `box`, unless `argv` has it already."""
+        return self.docker("run", "--rm", *argv, stdin=stdin)
+
+    def start(self, *argv: str) -> str:
+        """`docker run -d`: the container's id."""
+        return self.check("run", "-d", *argv).strip()
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What `docker inspect` tells."""
+        found: dict[str, Any] = json.loads(self.check("inspect", name))[0]
+        return found
+
+    def state(self, name: str) -> dict[str, Any]:
+        """The state of a container."""
+        state: dict[str, Any] = self.inspect(name)["State"]
+        return state
+
+    def terminal(self, *argv: str) -> Terminal:
+        """`docker` on a terminal."""
+        return Terminal(DOCKER, *argv, env=self.env)
+
+    def vmm(self, cid: str) -> int:
+        """The pid of a container's QEMU."""
+        state = self._sandbox(cid)
+        return int(state["vmm_pid"])
+
+    def sandbox(self, cid: str) -> int:
+        """The pid of a container's sandbox process."""
+        return int(self._sandbox(cid)["pid"])
+
+    def _sandbox(self, cid: str) -> dict[str, Any]:
+        full = self.inspect(cid)["Id"]
+        path = next(self.directory.glob(f"exec/**/{full}/sandbox/state.json"))
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    def remove_all(self) -> None:
+        """Remove what the last test left: containers, networks, volumes."""
+        if ids := self.check("ps", "-aq").split():
+            self.docker("rm", "-f", "-v", *ids)
+        self.docker("network", "prune", "-f")
+        self.docker("volume", "prune", "-f")
+
+    def look(self) -> dict[str, object]:
+        """What is left of containers."""
+        return {
+            "containers": self.check("ps", "-aq").split(),
+            "processes": leftovers.vm_processes(self.name) | leftovers.vm_processes(self._exec),
+            "groups": leftovers.groups(self.name),
+            "links": self.namespace.links() - self._links,
+            "mounts": self._own_mounts() - self._mounts,
+            "files": [str(p) for p in self.directory.glob("exec/runtime-runv/*/*")],
+        }
+
+    @property
+    def _exec(self) -> str:
+        return f"{self.directory}/exec"
+
+    def _own_mounts(self) -> set[str]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return {line for line in lines if str(self.directory) in line}
+
+    def close(self) -> None:
+        """Stop dockerd, and remove what it made on the host."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_BOUND)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+        self._log.close()
+        self.namespace.close()
+        leftovers.remove_groups(self.name)
+        for line in self._own_mounts():
+            run("umount", "-l", line.split()[4])
