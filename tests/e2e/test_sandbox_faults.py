@@ -47,6 +47,7 @@ def bad(how: str, initrd: str, **keys: Any) -> VMConfig:
             "initrd": initrd,
             "append": f"BADGUEST={how}",
             "boot_timeout": 30,
+            "template": "off",
             **keys,
         }
     )
@@ -174,7 +175,11 @@ async def test_a_guest_that_prints_for_ever_fills_no_disk(tmp_path: Path, bad_in
 async def test_a_kernel_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "kernel").write_bytes(b"no kernel" * 1000)
     with leaks.none(tmp_path, files=False), pytest.raises(VMError) as caught:
-        await launch("x", tmp_path / "vm", VMConfig(accel="tcg", kernel=str(tmp_path / "kernel")))
+        await launch(
+            "x",
+            tmp_path / "vm",
+            VMConfig(accel="tcg", template="off", kernel=str(tmp_path / "kernel")),
+        )
     assert "QEMU exited with code 1" in one_line(caught.value)
 
 
@@ -182,14 +187,14 @@ async def test_a_kernel_that_is_none(tmp_path: Path) -> None:
 async def test_a_boot_file_that_is_missing(tmp_path: Path, what: str) -> None:
     path = str(tmp_path / "missing")
     with pytest.raises(NotFound, match=f"guest {what} {path} not found"):
-        config = VMConfig.from_json({"accel": "tcg", what: path})
+        config = VMConfig.from_json({"accel": "tcg", "template": "off", what: path})
         await launch("x", tmp_path / "vm", config)
 
 
 async def test_a_missing_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPER_QEMU", "qemu-that-is-missing")
     with pytest.raises(VMError, match="apt-get install qemu-system-x86"):
-        await launch("x", tmp_path / "vm", VMConfig(accel="tcg"))
+        await launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
 
 
 async def test_what_can_not_be_made_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -203,7 +208,7 @@ async def test_what_can_not_be_made_is_refused_before_anything_starts(tmp_path: 
 async def test_a_second_sandbox_in_one_directory(tmp_path: Path) -> None:
     async with sandbox(tmp_path) as client:
         with pytest.raises(Conflict, match=r"runs in .* already"):
-            await launch("y", client.state_dir, VMConfig(accel="tcg"))
+            await launch("y", client.state_dir, VMConfig(accel="tcg", template="off"))
         assert (await client.info())["status"] == "running"
 
 
@@ -217,7 +222,7 @@ async def test_a_killed_vmm_unblocks_everybody_with_the_reason(
 ) -> None:
     """Known trouble 24: after kill -9 of QEMU, clients and delete hung."""
     with leaks.none(tmp_path, files=False):
-        client = await launch("x", tmp_path / "vm", VMConfig(accel="tcg"))
+        client = await launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
         await start_sleeper(client, disks)
         waiting = asyncio.create_task(client.wait("c"))
         attached = asyncio.create_task(collect(client, "c", "init", None))
@@ -237,7 +242,9 @@ async def test_a_killed_vmm_unblocks_everybody_with_the_reason(
 
 async def test_a_killed_sandbox_takes_its_vm_with_it(tmp_path: Path, disks: Disks) -> None:
     with leaks.none(tmp_path, files=False):
-        client = await launch("x", tmp_path / "vm", VMConfig(accel="tcg", share=True))
+        client = await launch(
+            "x", tmp_path / "vm", VMConfig(accel="tcg", template="off", share=True)
+        )
         await start_sleeper(client, disks)
         waiting = asyncio.create_task(client.wait("c"))
         await asyncio.sleep(0.2)
@@ -251,7 +258,7 @@ async def test_a_killed_sandbox_takes_its_vm_with_it(tmp_path: Path, disks: Disk
         async with asyncio.timeout(5):
             while processes.alive(info["vmm_pid"], info["vmm_started"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    again = await launch("x", tmp_path / "vm", VMConfig(accel="tcg"))
+    again = await launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
     assert (await run(again, disks.rootfs(), "echo", "again")).stdout == b"again\n"
     await again.kill()
 
@@ -263,7 +270,7 @@ import asyncio
 from pathlib import Path
 from hypercontainer.sandbox import VMConfig, launch
 async def main():
-    await launch("x", Path({str(tmp_path / "vm")!r}), VMConfig(accel="tcg"))
+    await launch("x", Path({str(tmp_path / "vm")!r}), VMConfig(accel="tcg", template="off"))
     print("up", flush=True)
     await asyncio.sleep(600)
 asyncio.run(main())
@@ -297,7 +304,9 @@ async def test_a_launch_that_is_cancelled_at_any_time_leaves_nothing(
     tmp_path: Path, delay: float
 ) -> None:
     with leaks.none(tmp_path, files=False):
-        launching = asyncio.create_task(launch("x", tmp_path / "vm", VMConfig(accel="tcg")))
+        launching = asyncio.create_task(
+            launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
+        )
         await asyncio.sleep(delay)
         launching.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -318,7 +327,7 @@ async def test_kvm_that_can_not_run_a_guest_is_an_error_or_a_fallback_that_says_
 ) -> None:
     """Known troubles 1 and 3: raw errors where KVM is missing or can't be used."""
     try:
-        client = await launch("x", tmp_path / "kvm", VMConfig(accel="kvm"))
+        client = await launch("x", tmp_path / "kvm", VMConfig(accel="kvm", template="off"))
     except VMError as error:
         text = one_line(error)
         assert text.startswith("kvm can't be used: ")
@@ -327,7 +336,7 @@ async def test_kvm_that_can_not_run_a_guest_is_an_error_or_a_fallback_that_says_
         await client.kill()
         pytest.skip("KVM runs guests here")
     began = time.monotonic()
-    client = await launch("x", tmp_path / "auto", VMConfig(accel="auto"))
+    client = await launch("x", tmp_path / "auto", VMConfig(accel="auto", template="off"))
     assert time.monotonic() - began < 6
     state = await client.info()
     await client.kill()
@@ -338,7 +347,9 @@ async def test_kvm_that_can_not_run_a_guest_is_an_error_or_a_fallback_that_says_
 
 async def test_requests_while_the_guest_boots_wait_for_it(tmp_path: Path, disks: Disks) -> None:
     with leaks.none(tmp_path, files=False):
-        client = await launch("x", tmp_path / "vm", VMConfig(accel="tcg"), wait=False)
+        client = await launch(
+            "x", tmp_path / "vm", VMConfig(accel="tcg", template="off"), wait=False
+        )
         ran = await run(client, disks.rootfs(), "echo", "soon")
         assert ran.stdout == b"soon\n"
         await client.kill()

@@ -1,4 +1,5 @@
-"""Processes in a VM: their streams, statuses, terminals. One VM serves all tests here."""
+"""Processes in a VM: their streams, statuses, terminals. A VM that booted and one that was cloned
+serve all tests here."""
 
 import asyncio
 import hashlib
@@ -21,17 +22,31 @@ from hypercontainer.errors import (
     NotRunning,
     ProgramError,
 )
-from hypercontainer.sandbox import SandboxClient
+from hypercontainer.hypervisor import template as store
+from hypercontainer.sandbox import SandboxClient, VMConfig
+from hypercontainer.sandbox import template as maker
 from tests.e2e.rootfs import make_config, process
 from tests.e2e.vms import BOUND, Disks, collect, execute, read_streams, run, sandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def vm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SandboxClient]:
-    async with sandbox(tmp_path_factory.mktemp("vm")) as client:
-        yield client
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["booted", "cloned"])
+async def vm(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[SandboxClient]:
+    directory = tmp_path_factory.mktemp("vm")
+    cloned = request.param == "cloned"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYPER_TEMPLATES", str(directory / "templates"))
+        patch.setattr(store, "DIRECTORY", str(directory / "templates"))
+        if cloned:
+            await asyncio.to_thread(maker.make, VMConfig(accel="tcg"))
+        async with sandbox(directory, template="use" if cloned else "off") as client:
+            assert bool((await client.info())["template"]) == cloned
+            yield client
+        for name in store.names():
+            store.remove(name)
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,11 @@ class Disks:
 
 @contextlib.asynccontextmanager
 async def sandbox(directory: Path, **config: Any) -> AsyncIterator[SandboxClient]:
-    """A VM under emulation, killed at the end; its state is `directory`/vm."""
+    """A VM that boots under emulation, killed at the end; its state is below `directory`."""
     state_dir = Path(tempfile.mkdtemp(dir=directory)) / "vm"
-    client = await launch("test", state_dir, VMConfig(**{"accel": "tcg", **config}))
+    client = await launch(
+        "test", state_dir, VMConfig(**{"accel": "tcg", "template": "off", **config})
+    )
     try:
         yield client
     finally:
