@@ -91,7 +91,7 @@ def process_message(
     message: dict[str, Any] = {
         "id": pid,
         "args": args,
-        "env": read_texts(process, "env", "process."),
+        "env": _environment(read_texts(process, "env", "process.")),
         "cwd": cwd,
         "user": _user(read_object(process, "user", "process.")),
         "terminal": bool(process.get("terminal", False)),
@@ -114,6 +114,11 @@ def process_message(
             for name in _CAPABILITY_SETS
         }
     return message
+
+
+def _environment(entries: list[str]) -> list[str]:
+    """Of the entries with one name the last counts, as runc has it."""
+    return list({entry.partition("=")[0]: entry for entry in entries}.values())
 
 
 def seccomp_keys(seccomp: dict[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     wants_terminal = bool(config["process"].get("terminal"))
     if args.detach or not wants_terminal or args.console_socket:
         return _run(args, config, rootfs)
-    with terminal.own_terminal():
-        return _run(args, config, rootfs)
+    with terminal.own_terminal() as own:
+        return _run(args, config, rootfs, own)
 
 
 def _load(args: argparse.Namespace, *, detach: bool) -> tuple[dict[str, Any], str]:
@@ -58,9 +58,9 @@ def _load(args: argparse.Namespace, *, detach: bool) -> tuple[dict[str, Any], st
     return config, rootfs
 
 
-def _run(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> int:
+def _run(args: argparse.Namespace, config: dict[str, Any], rootfs: str, own: int = 0) -> int:
     with _reserved(args):
-        record = _create(args, config, rootfs)
+        record = _create(args, config, rootfs, own)
         sandbox = records.sandbox_of(args.root, record)
         terminal.forward_signals(record["pid"])
         hooks.run_in_container(
@@ -105,15 +105,15 @@ class _reserved:
         os.close(self._lock)
 
 
-def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str) -> Record:
+def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str, own: int = 0) -> Record:
     placement = place(args.root, config)
     owner = placement.peer["owner"] if placement.peer else args.id
     sandbox = records.sandbox_directory(args.root, owner)
     group = cgroups.prepare(args.root, args.id, config, systemd=args.systemd_cgroup)
-    if placement.peer is None:
-        launch("runv", sandbox, _vm(args, config, host_network=placement.host_network), group)
     process = config.get("process") or {}
-    with terminal.streams(bool(process.get("terminal")), args.console_socket) as streams:
+    with terminal.streams(bool(process.get("terminal")), args.console_socket, own) as streams:
+        if placement.peer is None:
+            launch("runv", sandbox, _vm(args, config, host_network=placement.host_network), group)
         return _create_on(args, config, rootfs, placement, group, streams)
 
 

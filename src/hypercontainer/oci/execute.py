@@ -27,8 +27,8 @@ def execute(args: argparse.Namespace) -> int:
     if process.get("terminal") and not args.console_socket:
         if args.detach:
             raise BadRequest("cannot allocate tty if runv will detach without console socket")
-        with terminal.own_terminal():
-            return _run(args, process)
+        with terminal.own_terminal() as own:
+            return _run(args, process, own)
     return _run(args, process)
 
 
@@ -89,9 +89,9 @@ def _user(text: str) -> dict[str, int]:
         raise BadRequest(f"user {text!r}: uid[:gid] in numbers is expected") from None
 
 
-def _run(args: argparse.Namespace, process: dict[str, Any]) -> int:
+def _run(args: argparse.Namespace, process: dict[str, Any], own: int = 0) -> int:
     check_pid_file(args.pid_file)
-    with terminal.streams(bool(process.get("terminal")), args.console_socket) as streams:
+    with terminal.streams(bool(process.get("terminal")), args.console_socket, own) as streams:
         pid = _start(args, process, streams)
     write_pid_file(args.pid_file, pid)
     if args.detach:

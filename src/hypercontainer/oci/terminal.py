@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import termios
+import threading
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from ..errors import BadRequest
 
 _CONNECT_BOUND = 10.0
+_DRAIN_BOUND = 5.0
 
 
 def send_console(path: str) -> int:
@@ -40,16 +42,60 @@ def send_console(path: str) -> int:
 def own_terminal() -> Iterator[int]:
     """Our own terminal in raw mode while the body runs, restored whatever happens.
 
-    Raises BadRequest when stdin is none.
+    Yields what the container's terminal is to be joined to: our terminal, or
+    one between it and our streams when these were redirected. Raises
+    BadRequest when we have none.
     """
-    if not os.isatty(0):
-        raise BadRequest("the container wants a terminal, but stdin is none: use --console-socket")
-    saved = termios.tcgetattr(0)
+    own = _find_terminal()
+    saved = termios.tcgetattr(own)
     try:
-        tty.setraw(0)
-        yield 0
+        tty.setraw(own)
+        if os.isatty(0) and os.isatty(1):
+            yield own
+        else:
+            with _between(own) as slave:
+                yield slave
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        termios.tcsetattr(own, termios.TCSADRAIN, saved)
+
+
+def _find_terminal() -> int:
+    """As runc: any of the standard streams, else the controlling terminal."""
+    for fd in (0, 1, 2):
+        if os.isatty(fd):
+            return fd
+    try:
+        return os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise BadRequest(
+            f"the container wants a terminal: open /dev/tty: {reason}: use --console-socket"
+        ) from None
+
+
+@contextmanager
+def _between(own: int) -> Iterator[int]:
+    """A terminal of the size of `own`, carried from our stdin and to our stdout."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, termios.tcgetwinsize(own))
+    output = threading.Thread(target=_copy, args=(master, 1), daemon=True)
+    output.start()
+    threading.Thread(target=_copy, args=(0, master), daemon=True).start()
+    try:
+        yield slave
+    finally:
+        os.close(slave)
+        output.join(_DRAIN_BOUND)
+
+
+def _copy(source: int, target: int) -> None:
+    """Until the source ends, which a terminal does with an error."""
+    try:
+        while data := os.read(source, 65536):
+            while data:
+                data = data[os.write(target, data) :]
+    except OSError:
+        return
 
 
 def forward_signals(proxy: int) -> None:
@@ -74,13 +120,13 @@ class Streams(NamedTuple):
 
 
 @contextmanager
-def streams(wants_terminal: bool, console_socket: str) -> Iterator[Streams]:
-    """Our stdin, stdout and stderr, a new terminal for a console socket, or our own terminal."""
+def streams(wants_terminal: bool, console_socket: str, own: int) -> Iterator[Streams]:
+    """Our stdin, stdout and stderr, a new terminal for a console socket, or the terminal `own`."""
     if not wants_terminal:
         sys.stdout.flush()
         yield Streams(["stdin", "stdout", "stderr"], [0, 1, 2], None)
     elif not console_socket:
-        yield Streams(["terminal"], [0], None)
+        yield Streams(["terminal"], [own], None)
     else:
         slave = send_console(console_socket)
         try:
