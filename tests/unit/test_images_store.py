@@ -1,8 +1,10 @@
 """The store without a registry: names, removal, the lock, what a crash leaves."""
 
 import contextlib
+import fcntl
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +132,23 @@ async def test_images_outlive_the_process(tmp_path: Path) -> None:
         )
     with contextlib.closing(ImageStore(root)) as store:
         assert store.list() == [image]
+
+
+def test_a_dead_owners_lock_is_waited_for(tmp_path: Path) -> None:
+    """A program that the owner was starting when it was killed has its files for a moment."""
+    root = tmp_path / "images"
+    ImageStore(root).close()
+    dead = subprocess.Popen(["true"])
+    dead.wait(timeout=10)
+    with open(root / "lock", "r+") as lock:
+        lock.write(f"{dead.pid}\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        heir = subprocess.Popen(["sleep", "0.4"], stdin=lock)
+    try:
+        ImageStore(root).close()
+    finally:
+        assert heir.wait(timeout=10) == 0
 
 
 async def test_what_a_crash_leaves_is_cleaned(tmp_path: Path) -> None:

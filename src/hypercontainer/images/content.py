@@ -58,7 +58,9 @@ class Content:
 
         async with self._conversions:
             what = f"layer {short(diff_id)}"
-            conversion = Conversion(open_blob, target, what, diff_id, progress=report)
+            conversion = Conversion(
+                open_blob, target, what, diff_id, progress=report, lock=files.lock
+            )
 
             def convert() -> Converted:
                 made = conversion.run()

@@ -22,10 +22,12 @@ from typing import Any
 
 from ..errors import BadRequest, Conflict, HyperError
 from ..system.files import write_atomic
+from ..system.processes import start_time
 from .failures import disk_errors
 
 _VERSION = 1
 _FOLDERS = ("configs", "layers", "blobs", "cache", "tmp")
+_LOCK_GRACE = 3.0  # seconds
 _LEFTOVER_AGE = 24 * 3600.0  # seconds that an interrupted pull's files are kept
 
 
@@ -67,7 +69,7 @@ class Files:
                 (root / folder).mkdir(exist_ok=True, mode=0o700)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise BadRequest(f"can't use {root} for images: {error.strerror}".lower()) from None
-        self._lock = self._take_lock()
+        self.lock = self._take_lock()
         try:
             self._clean()
             self.index = self._read_index()
@@ -79,22 +81,28 @@ class Files:
 
     def close(self) -> None:
         """Give the lock back."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
 
     def _take_lock(self) -> int:
-        path = self.root / "lock"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "?"
-            os.close(fd)
-            raise Conflict(
-                f"the images in {self.root} are in use by process {owner}: stop it, or use another"
-                " --root"
-            ) from None
+        """Lock the folder. A killed owner's sqfstar has the lock until it ends, soon after."""
+        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _LOCK_GRACE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            gone = owner.isdigit() and start_time(int(owner)) is None
+            if not gone or time.monotonic() > deadline:
+                os.close(fd)
+                raise Conflict(
+                    f"the images in {self.root} are in use by process {owner or '?'}: stop it, or"
+                    " use another --root"
+                )
+            time.sleep(0.02)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd

@@ -61,13 +61,16 @@ class Conversion:
         *,
         limits: Limits | None = None,
         progress: Callable[[int], None] | None = None,
+        lock: int | None = None,
     ) -> None:
+        """`lock` is a file descriptor that sqfstar keeps open for as long as it lives."""
         self._open_blob = open_blob
         self._target = target
         self._what = what
         self._diff_id = diff_id
         self._limits = limits or Limits()
         self._progress = progress
+        self._lock = lock
         self._cancelled = False
         self._read = 0
         self._writer: _Writer | None = None
@@ -103,7 +106,9 @@ class Conversion:
         self._read = 0
         with self._open_blob() as blob:
             chunks = self._chunks(blob, digest.update)
-            writer = self._writer = _Writer(self._target, self._what, lambda: self._cancelled)
+            writer = self._writer = _Writer(
+                self._target, self._what, self._lock, lambda: self._cancelled
+            )
             with writer:
                 facts = rewrite(ChunkSource(chunks), writer, self._what, self._limits, plan)
                 for _ in chunks:
@@ -143,8 +148,11 @@ class Conversion:
 class _Writer:
     """The rewritten tar's way into `sqfstar`: a sink, and a context that leaves no child."""
 
-    def __init__(self, target: Path, what: str, cancelled: Callable[[], bool]) -> None:
+    def __init__(
+        self, target: Path, what: str, lock: int | None, cancelled: Callable[[], bool]
+    ) -> None:
         self._target = target
+        self._lock = lock
         self._what = what
         self._is_cancelled = cancelled
         self._child: subprocess.Popen[bytes] | None = None
@@ -185,6 +193,7 @@ class _Writer:
             stderr=subprocess.PIPE,
             env={**environment, "LC_ALL": "C"},
             start_new_session=True,
+            pass_fds=() if self._lock is None else (self._lock,),
         )
         stdin, stderr = self._streams()
         os.set_blocking(stdin.fileno(), False)
