@@ -1,6 +1,7 @@
 """A dockerd of the tests' own, in its own network namespace."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -49,7 +50,12 @@ class Docker:
                 *self.namespace.inside("dockerd", "--host", self.env["DOCKER_HOST"]),
                 *(f"--{key}={self.directory}/{name}" for key, name in paths.items()),
                 *("--add-runtime", f"runv={self.runv}", "--default-runtime", "runv"),
-                *("--cgroup-parent", f"/{self.name}", "--config-file", f"{self.directory}/daemon.json"),
+                *(
+                    "--cgroup-parent",
+                    f"/{self.name}",
+                    "--config-file",
+                    f"{self.directory}/daemon.json",
+                ),
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -86,6 +92,15 @@ class Docker:
     def terminal(self, *argv: str) -> Terminal:
         """`docker` on a terminal."""
         return Terminal(DOCKER, *argv, env=self.env)
+
+    def client(self, *argv: str) -> subprocess.Popen[bytes]:
+        """`docker` on pipes."""
+        return subprocess.Popen(
+            [DOCKER, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **self.env},
+        )
 
     def vmm(self, cid: str) -> int:
         """The pid of a container's QEMU."""

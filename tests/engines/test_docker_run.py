@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.engines.commands import until
+from tests.engines.commands import BOUND, Terminal, until
 from tests.engines.docker import IMAGE, Docker
 
 
@@ -53,28 +53,28 @@ def test_a_lot_of_output(docker: Docker) -> None:
     assert done.err == "end\n"
 
 
+def resize(terminal: Terminal, rows: int, cols: int) -> None:
+    """Change the size until the engine has passed it on: its client may not listen yet."""
+    for _ in range(20):
+        terminal.resize(rows, cols)
+        terminal.send("stty size\n")
+        if terminal.expect(r"\d+ \d+\r\n").strip() == f"{rows} {cols}":
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"no size {rows} {cols}")
+
+
 def test_terminal(docker: Docker) -> None:
     terminal = docker.terminal("run", "--rm", "-it", IMAGE, "sh")
     try:
         terminal.expect("# ")
         terminal.send("stty size; tty\n")
         terminal.expect("24 80\r\n/dev/(pts/0|console)\r\n")
-        terminal.resize(40, 132)
-        until_size(terminal, "40 132")
+        resize(terminal, 40, 132)
         terminal.send("\x04")
         assert terminal.wait() == 0
     finally:
         terminal.close()
-
-
-def until_size(terminal, size: str) -> None:  # type: ignore[no-untyped-def]
-    """Ask for the size until the engine has passed it on."""
-    for _ in range(20):
-        terminal.send("stty size\n")
-        if terminal.expect(r"\d+ \d+\r\n").strip() == size:
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"no size {size}")
 
 
 def test_interrupt_from_the_terminal(docker: Docker) -> None:
@@ -114,8 +114,7 @@ def test_exec_with_a_terminal(docker: Docker) -> None:
     terminal = docker.terminal("exec", "-it", name, "sh")
     try:
         terminal.expect("# ")
-        terminal.resize(33, 99)
-        until_size(terminal, "33 99")
+        resize(terminal, 33, 99)
         terminal.send("exit 7\n")
         assert terminal.wait() == 7
     finally:
@@ -130,7 +129,17 @@ def test_many_execs(docker: Docker) -> None:
 
 def test_attach(docker: Docker) -> None:
     name = docker.start("-i", IMAGE, "sh", "-c", "read x; echo got $x")
-    assert docker.docker("attach", name, stdin=b"word\n").out == "got word\n"
+    client = docker.client("attach", name)
+    try:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(b"word\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got word\n"
+        assert client.wait(BOUND) == 0
+    finally:
+        client.kill()
+        client.communicate()
 
 
 def test_top_and_its_pids(docker: Docker) -> None:

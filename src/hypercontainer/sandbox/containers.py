@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import BadRequest, Conflict, NotFound
 from ..guest.streams import InputStream, StreamChannel
+from .resolver import ResolverFile
 from .stdio import STDERR, STDOUT, LogSink, Output
 
 INIT = "init"
@@ -90,6 +91,7 @@ class Container:
         self.disks: list[str] = []
         self.seccomp: dict[str, Any] = {}
         self.log: LogSink | None = None
+        self.resolver: ResolverFile | None = None
 
     def process(self, pid: str) -> Process:
         """The process `pid`. Raises NotFound."""

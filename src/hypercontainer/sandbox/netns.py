@@ -120,6 +120,21 @@ def join(interface: Interface) -> int:
     return fd
 
 
+def answer_at(number: int, address: str, prefix: int) -> None:
+    """Give the tap of interface `number` an address of its own, out of the redirect's way."""
+    tap = f"{TAP_PREFIX}{number}"
+    _run("ip", "address", "replace", f"{address}/{prefix}", "dev", tap)
+    target = f"0x{socket.inet_aton(address).hex()}"
+    for order, protocol, match in (
+        ("1", "arp", ("u32", target, "0xffffffff", "at", "24")),
+        ("2", "ip", ("ip", "dst", f"{address}/32")),
+    ):
+        _run(
+            *("tc", "filter", "replace", "dev", tap, "parent", "ffff:"),
+            *("prio", order, "protocol", protocol, "u32", "match", *match, "flowid", "1:1"),
+        )
+
+
 def unjoin(*names: str) -> None:
     """Remove the redirects of interfaces; none is fine."""
     for name in names:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import HyperError
 from ..guest.protocol import Code
 from ..system.threads import in_network_namespace
-from . import netns
+from . import netns, resolver
 from .netns import Interface, Route
+from .resolver import Relay
 
 if TYPE_CHECKING:
     from .vm import VirtualMachine
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 # An engine makes its changes in a burst; they are followed once it is over.
 _SETTLE = 0.05
 _MAX_CARDS = 16
+# The guest's end of the link to the relay of name servers.
+_RELAY_PREFIX = 30
+_RELAY_CLIENT = "169.254.77.2/30"
 
 
 class NetworkMirror:
@@ -33,6 +37,8 @@ class NetworkMirror:
         self._changed = asyncio.Event()
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
+        self._relay: Relay | None = None
+        self._relay_card = 0
 
     async def start(self) -> None:
         """Take what there is now, and follow changes from now on. Raises HyperError."""
@@ -75,6 +81,34 @@ class NetworkMirror:
             for interface in found[:_MAX_CARDS]:
                 await self._adapt(interface)
             await self._adapt_routes()
+            await self._adapt_relay()
+
+    async def resolve_by(self, server: str) -> None:
+        """Let the guest ask a name server that only the namespace reaches. Raises HyperError."""
+        async with self._lock:
+            if self._relay is None:
+                relay = Relay(self._namespace)
+                try:
+                    await relay.start()
+                except OSError as error:
+                    raise HyperError(f"name server {server}: {error.strerror}") from error
+                self._relay = relay
+            self._relay.server = server
+            await self._adapt_relay()
+
+    async def _adapt_relay(self) -> None:
+        """Keep the relay at one of the cards."""
+        if self._relay is None or self._relay_card in self._cards or not self._cards:
+            return
+        # Tried once a card: each try changes the namespace, which would lead to the next one.
+        number = self._relay_card = min(self._cards)
+        await asyncio.to_thread(
+            in_network_namespace,
+            self._namespace,
+            lambda: netns.answer_at(number, resolver.ADDRESS, _RELAY_PREFIX),
+        )
+        own = {"mac": self._cards[number].mac, "addresses": [_RELAY_CLIENT], "up": True}
+        await self._vm.request(Code.SETUPINTERFACE, own)
 
     async def _adapt(self, wanted: Interface) -> None:
         known = self._cards.get(wanted.number)
@@ -97,6 +131,8 @@ class NetworkMirror:
 
     async def _remove(self, index: int) -> None:
         gone = self._cards.pop(index)
+        if index == self._relay_card:
+            self._relay_card = 0
         await self._vm.request(Code.DELETEINTERFACE, {"mac": gone.mac, "device": gone.name})
         await self._vm.qemu.unplug_network(f"net{index}")
 
@@ -115,6 +151,8 @@ class NetworkMirror:
         """Take the redirects away and let the namespace go."""
         if self._task is not None:
             self._task.cancel()
+        if self._relay is not None:
+            self._relay.close()
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()

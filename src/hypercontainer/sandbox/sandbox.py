@@ -2,24 +2,27 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, VMError
 from ..guest import spec
-from ..guest.fields import read_object
+from ..guest.fields import read_list, read_object
 from ..guest.protocol import Code
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now
 from .disks import Disks
 from .network import NetworkMirror
+from .resolver import ResolverFile
 from .share import Share
 from .state import write_state
 from .stdio import LogSink
 from .vm import VirtualMachine
 
 _MAX_PROCESSES = 1024
+_RESOLV_CONF = "/etc/resolv.conf"
 
 
 class Sandbox:
@@ -171,6 +174,7 @@ class Sandbox:
         stdin: bool,
         join: dict[str, str],
     ) -> None:
+        config = await self._with_resolver(container, config)
         oci = read_object(config, "process")
         process = Process(
             self.vm.streams,
@@ -206,6 +210,34 @@ class Sandbox:
         await asyncio.shield(self.ready)
         answer = await self.vm.request(Code.NEWCONTAINER, message)
         container.guest_pid = _pid(answer)
+
+    async def _with_resolver(self, container: Container, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration with a resolv.conf that holds in the guest, if it has a network."""
+        mounts = read_list(config, "mounts")
+        bound = [m for m in mounts if isinstance(m, dict) and m.get("destination") == _RESOLV_CONF]
+        if self._network is None or not bound:
+            return config
+        copy = os.path.join(self._state_dir, f"{container.cid}.resolv.conf")
+        try:
+            container.resolver = ResolverFile(
+                str(bound[-1].get("source")), copy, lambda s: self.spawn(self._relay_to(s))
+            )
+        except OSError:
+            # Binding it tells what is wrong with it.
+            return config
+        if container.resolver.server:
+            await self._relay_to(container.resolver.server)
+        return {
+            **config,
+            "mounts": [{**m, "source": copy} if m is bound[-1] else m for m in mounts],
+        }
+
+    async def _relay_to(self, server: str) -> None:
+        assert self._network is not None
+        try:
+            await self._network.resolve_by(server)
+        except HyperError as error:
+            sys.stderr.write(f"{error.message}\n")
 
     def _bind(self, container: Container, source: str, read_only: bool) -> str:
         if self._share is None:
@@ -329,6 +361,9 @@ class Sandbox:
             process.release()
         if container.log is not None:
             container.log.close()
+        if container.resolver is not None:
+            container.resolver.close()
+            container.resolver = None
         if self._share is not None:
             self._share.release(container.cid)
         while container.disks and not self.vm.ended.done():

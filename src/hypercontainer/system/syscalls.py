@@ -35,6 +35,7 @@ MS_LAZYTIME = 1 << 25
 
 MNT_DETACH = 2
 
+_IN_MODIFY, _IN_CLOSE_WRITE = 0x2, 0x8
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -100,6 +101,17 @@ def move_mount(tree: int, target: str) -> None:
     flags = _MOVE_MOUNT_F_EMPTY_PATH
     result = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, target.encode(), flags)
     _check(result, f"mount on {target}")
+
+
+def inotify_writes(path: str) -> int:
+    """A non-blocking descriptor that is readable once somebody wrote the file. Raises OSError."""
+    fd = _check(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+    try:
+        _check(_libc.inotify_add_watch(fd, path.encode(), _IN_MODIFY | _IN_CLOSE_WRITE), path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def die_with_parent(signum: int) -> None:
