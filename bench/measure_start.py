@@ -38,12 +38,12 @@ _KEPT = ("-M", "-cpu", "-smp", "-m", "-kernel", "-append", "-bios")
 def measure() -> Iterator[Result]:
     """Cold `hyper run --rm busybox true`, a bare boot, and their ratio (bound: 1.3)."""
     with tempfile.TemporaryDirectory() as directory, hyperd() as hyper:
-        command = _bare_command(Path(directory))
+        command = bare_command(Path(directory))
         hyper("run", "--rm", "busybox", "true")
-        _boot(command)
+        boot(command)
         bare, run = [], []
         for _ in range(ROUNDS):
-            bare.append(_boot(command))
+            bare.append(boot(command))
             run.append(hyper.timed("run", "--rm", "busybox", "true"))
         yield Result("bare QEMU boot to a one-line init", "s", bare)
         yield Result("hyper run --rm busybox true, cold", "s", run)
@@ -54,7 +54,8 @@ def measure() -> Iterator[Result]:
     yield Result("initrd", "MB", [size], at_most=1.0)
 
 
-def _bare_command(directory: Path) -> list[str]:
+def bare_command(directory: Path) -> list[str]:
+    """QEMU's command for the bare boot; its initrd is made in `directory`."""
     image = kernel.find()
     engine, _ = accel.choose("auto", image)
     source = directory / "init.c"
@@ -94,7 +95,7 @@ def _option(command: list[str], option: str) -> list[str]:
     return command[place : place + 2]
 
 
-def _boot(command: list[str]) -> float:
+def boot(command: list[str]) -> float:
     """Seconds from the start of QEMU to the guest's line."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
