@@ -1,0 +1,1 @@
+"""Networks between pods: not yet (a later release brings bridges, published ports and DNS)."""

@@ -1,0 +1,1 @@
+"""Volumes by driver: not yet; `pods` binds host directories and keeps named ones."""
