@@ -108,15 +108,4 @@ def _by_runc(directory: Path) -> Iterator[Result]:
 
 
 def _commands(command: list[str]) -> list[float]:
-    found = []
-    for _ in range(ROUNDS):
-        begin = time.perf_counter()
-        subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=COMMAND_BOUND,
-        )
-        found.append((time.perf_counter() - begin) * 1000)
-    return found
+    return [bundles.timed(command, COMMAND_BOUND) * 1000 for _ in range(ROUNDS)]

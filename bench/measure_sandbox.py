@@ -4,7 +4,6 @@ Measured in turns with the bare boot of `measure_start`, without a template (col
 """
 
 import asyncio
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -70,11 +69,4 @@ async def _sandbox(state_dir: Path, bundle: Path, how: str) -> tuple[float, floa
 def _runv(directory: Path, bundle: Path, how: str) -> float:
     """Seconds that `runv run` of the bundle takes, deletion included."""
     command = [str(BIN / "runv"), "--root", str(directory / "runv"), "--template", how]
-    begin = time.perf_counter()
-    subprocess.run(
-        [*command, "run", "--bundle", str(bundle), "bench"],
-        stdin=subprocess.DEVNULL,
-        check=True,
-        timeout=COMMAND_BOUND,
-    )
-    return time.perf_counter() - begin
+    return bundles.timed([*command, "run", "--bundle", str(bundle), "bench"], COMMAND_BOUND)
