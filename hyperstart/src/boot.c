@@ -4,12 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,6 +21,8 @@
 
 #define MODULES_DIR "/modules"
 #define PORT_WAIT_MS 10000
+#define CONTAINERS_GROUP "/sys/fs/cgroup/containers"
+#define RESERVE (12u << 20)
 
 static void mount_on(const char *fstype, const char *target, unsigned long flags,
                      const char *options)
@@ -100,17 +104,43 @@ void boot_modules(void)
             load_module(entries[i]->d_name);
 }
 
-void boot_cgroups(void)
+static void enable_controllers(const char *group)
 {
-    char controllers[512], enable[64], *rest = NULL;
-    mount_on("cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
-    if (read_file("/sys/fs/cgroup/cgroup.controllers", controllers, sizeof controllers) < 0)
+    char path[128], controllers[512], enable[64], *rest = NULL;
+    snprintf(path, sizeof path, "%s/cgroup.controllers", group);
+    if (read_file(path, controllers, sizeof controllers) < 0)
         die("cgroup controllers: %s", error_text(errno));
+    snprintf(path, sizeof path, "%s/cgroup.subtree_control", group);
     for (char *name = strtok_r(controllers, " \n", &rest); name;
          name = strtok_r(NULL, " \n", &rest)) {
         snprintf(enable, sizeof enable, "+%s", name);
-        write_file("/sys/fs/cgroup/cgroup.subtree_control", enable);
+        write_file(path, enable);
     }
+}
+
+/*
+ * All containers together leave the kernel and us some memory. Else one that takes everything
+ * makes the kernel evict and read again, for minutes, the programs that run.
+ */
+static void reserve_memory(void)
+{
+    struct sysinfo info;
+    char limit[32];
+    if (sysinfo(&info) < 0)
+        die("sysinfo: %s", error_text(errno));
+    uint64_t total = (uint64_t)info.totalram * info.mem_unit;
+    snprintf(limit, sizeof limit, "%" PRIu64, total > 2 * RESERVE ? total - RESERVE : total);
+    write_file(CONTAINERS_GROUP "/memory.max", limit);
+}
+
+void boot_cgroups(void)
+{
+    mount_on("cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL);
+    enable_controllers("/sys/fs/cgroup");
+    if (mkdir(CONTAINERS_GROUP, 0755) < 0 && errno != EEXIST)
+        die("mkdir %s: %s", CONTAINERS_GROUP, error_text(errno));
+    enable_controllers(CONTAINERS_GROUP);
+    reserve_memory();
 }
 
 static int try_port(const char *name)

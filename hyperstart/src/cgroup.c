@@ -15,7 +15,8 @@
 
 #include "path.h"
 
-#define ROOT "/sys/fs/cgroup"
+#define MOUNT "/sys/fs/cgroup"
+#define ROOT MOUNT "/containers"
 #define DEPTH_MAX 32
 
 static void group_path(char path[PATH_MAX], const char *id, const char *file)
@@ -115,7 +116,7 @@ static int join_group_of(pid_t init)
         return -1;
     }
     group[strcspn(group, "\n")] = '\0';
-    snprintf(path, sizeof path, ROOT "%s/cgroup.procs", group + 3);
+    snprintf(path, sizeof path, MOUNT "%s/cgroup.procs", group + 3);
     return write_file(path, "0");
 }
 

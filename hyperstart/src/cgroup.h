@@ -1,4 +1,4 @@
-/* The cgroup2 directory of a container: /sys/fs/cgroup/hyper-ID. */
+/* The cgroup2 directory of a container: /sys/fs/cgroup/containers/hyper-ID. */
 #ifndef HYPER_CGROUP_H
 #define HYPER_CGROUP_H
 
