@@ -364,3 +364,59 @@ async def test_requests_to_a_guest_that_never_comes_up_get_its_error(
         with pytest.raises(VMError, match="no answer in 2 s"):
             await client.create_container("c", make_config("true"), disks.rootfs())
         await state_when(tmp_path / "vm", alive=False)
+
+
+def caught_in_jail(status: str, root: Path, *, share: bool) -> None:
+    """What a guest that breaks out of QEMU would find."""
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["Seccomp"].strip() == "2"
+    kept = int(fields["CapEff"], 16)
+    assert kept == int(fields["CapBnd"], 16)
+    uids = {int(uid) for uid in fields["Uid"].split()}
+    if share:
+        assert uids == {0}
+        assert kept & ~(1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 27) == 0
+    else:
+        assert kept == 0
+        assert min(uids) > 1 << 30
+    assert not (root / "etc" / "shadow").exists()
+    assert not (root / "root").exists()
+    assert not (root / "var" / "log").exists()
+
+
+@pytest.mark.parametrize("share", [False, True])
+async def test_qemu_has_no_more_rights_than_it_needs(tmp_path: Path, share: bool) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("privileges can be dropped by root only")
+    async with sandbox(tmp_path, share=share) as client:
+        pid = (await client.info())["vmm_pid"]
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught_in_jail(status, Path(f"/proc/{pid}/root"), share=share)
+        descriptors = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+        known = ("/dev/", str(client.state_dir / "share"))
+        assert not [d for d in descriptors if d.startswith("/") and not d.startswith(known)]
+
+
+async def test_two_vms_have_users_of_their_own(tmp_path: Path) -> None:
+    async with sandbox(tmp_path) as one, sandbox(tmp_path) as two:
+        owners = {
+            os.stat(f"/proc/{(await client.info())['vmm_pid']}").st_uid for client in (one, two)
+        }
+    assert len(owners) == 2
+
+
+async def test_the_kvm_device_is_left_as_it_was(tmp_path: Path) -> None:
+    """Known trouble 4: after the first run the second had no access."""
+    if not Path("/dev/kvm").exists():
+        pytest.skip("no /dev/kvm here")
+
+    def about() -> tuple[int, int, int, list[str]]:
+        found = os.stat("/dev/kvm")
+        return found.st_mode, found.st_uid, found.st_gid, os.listxattr("/dev/kvm")
+
+    before = about()
+    for _ in range(2):
+        async with sandbox(tmp_path, accel="auto") as client:
+            assert (await client.info())["status"] == "running"
+        assert about() == before

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -235,4 +237,30 @@ def test_a_rotation_that_fails_loses_lines_and_writes_nowhere_else(
     (tmp_path / "log.1").rmdir()
     log.write(STDOUT, b"again\n")
     assert entries(tmp_path / "log")[-1]["log"] == "again\n"
+    assert "log" in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_lines_and_raises_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    log = LogSink("/dev/full")
+    log.write(STDOUT, b"a line\n")
+    log.end(STDOUT)
+    log.close()
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_keeps_whole_lines_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = LogSink(str(tmp_path / "log"))
+    log.write(STDOUT, b"first\n")
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log").stat().st_size + 20, limit[1]))
+    try:
+        log.write(STDOUT, b"second\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    log.write(STDOUT, b"third\n")
+    assert [e["log"] for e in entries(tmp_path / "log")] == ["first\n", "third\n"]
     assert "log" in capsys.readouterr().err
