@@ -199,7 +199,7 @@ def _proxy(
         enter_namespace()
 
     try:
-        return spawn(read_texts(process, "args", "process."), enter, controlling)
+        return spawn(read_texts(process, "args", "process."), enter, controlling, first=True)
     except OSError as error:
         raise HyperError(f"network namespace of {cid}: {error.strerror}") from None
 

@@ -108,6 +108,7 @@ def _start(args: argparse.Namespace, process: dict[str, Any], streams: terminal.
         read_texts(process, "args", "process."),
         lambda: host_cgroups.enter(group, os.getpid()),
         streams.controlling,
+        first=False,
     )
     records.add_exec(args.root, args.id, pid)
     terminal.forward_signals(pid)

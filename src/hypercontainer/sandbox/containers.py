@@ -3,12 +3,15 @@
 import asyncio
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, Conflict, NotFound
 from ..guest.streams import InputStream, StreamChannel
 from .resolver import ResolverFile
 from .stdio import STDERR, STDOUT, LogSink, Output
+
+if TYPE_CHECKING:
+    from .passed_process import PassedProcess
 
 INIT = "init"
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -92,6 +95,7 @@ class Container:
         self.seccomp: dict[str, Any] = {}
         self.log: LogSink | None = None
         self.resolver: ResolverFile | None = None
+        self.passed: list[PassedProcess] = []
 
     def process(self, pid: str) -> Process:
         """The process `pid`. Raises NotFound."""

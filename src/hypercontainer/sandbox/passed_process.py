@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import HyperError
 from ..guest.protocol import Code
-from .containers import Process
+from .containers import INIT, Process
+from .oom import report_oom
 from .passed import Streams
 from .proxy_link import ProxyLink
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # A reader may take its time, such as a person with a pager.
 _DELIVERY_BOUND = 3600.0
+_OTHERS_BOUND = 3.0
 
 
 class PassedProcess:
@@ -33,6 +35,10 @@ class PassedProcess:
         )
 
         self._given_up = asyncio.Event()
+        self._over = asyncio.Event()
+        self._container = sandbox.containers.get(cid)
+        self._container.passed = [p for p in self._container.passed if not p._over.is_set()]
+        self._container.passed.append(self)
 
     def _signal(self, signum: int) -> None:
         if self._process.finished.done():
@@ -71,7 +77,21 @@ class PassedProcess:
         await self._deliver()
         self._streams.close()
         if self._proxy is not None:
-            self._proxy.exit(status["code"])
+            if self._process.pid == INIT:
+                await self._after_others()
+            if status["oom"]:
+                await asyncio.to_thread(report_oom)
+            await self._proxy.exit(status["code"])
+        self._over.set()
+
+    async def _after_others(self) -> None:
+        """Engines forget a container's other processes once its first one has ended."""
+        others = [p for p in self._container.passed if p is not self]
+        waits = [asyncio.create_task(other._over.wait()) for other in others]
+        if waits:
+            await asyncio.wait(waits, timeout=_OTHERS_BOUND)
+        for wait in waits:
+            wait.cancel()
 
     async def _deliver(self) -> None:
         """Wait for a slow reader, unless somebody signals the proxy or wants the VM gone."""

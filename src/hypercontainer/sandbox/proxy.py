@@ -23,18 +23,25 @@ for s in {_SIGNALS}; do trap "t=1; echo $s >&3" $s; done
 while :; do
     t=
     if read -r code <&3; then exit "$code"; fi
-    [ -n "$t" ] || exit 137
+    if [ -z "$t" ]; then sleep @DELAY@; exit 137; fi
 done
 """
+# The first process of a container must not seem to end before the others.
+_FIRST_DELAY = "0.2"
 
 
 def spawn(
-    args: list[str], enter: Callable[[], None] = lambda: None, terminal: int | None = None
+    args: list[str],
+    enter: Callable[[], None] = lambda: None,
+    terminal: int | None = None,
+    *,
+    first: bool,
 ) -> tuple[int, int]:
     """Start the proxy of the guest's command `args`, a child of this process.
 
     `enter` runs in it first, to enter namespaces and control groups; it gets
-    the signals of `terminal` (a descriptor), such as those of a new size.
+    the signals of `terminal` (a descriptor), such as those of a new size;
+    `first` says that it stands for the first process of a container.
     Returns its pid and our end. Raises OSError when `enter` fails.
     """
     ours, theirs = socket.socketpair()
@@ -46,7 +53,8 @@ def spawn(
             if terminal is not None:
                 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
             script, to_script = os.pipe()
-            os.write(to_script, _SCRIPT.encode())
+            script_text = _SCRIPT.replace("@DELAY@", _FIRST_DELAY if first else "0")
+            os.write(to_script, script_text.encode())
             os.dup2(script, 0)
             null = os.open("/dev/null", os.O_RDWR)
             for fd in (1, 2):

@@ -5,6 +5,8 @@ import os
 import signal
 from collections.abc import Callable
 
+_EXIT_BOUND = 2.0
+
 
 class ProxyLink:
     """The sandbox's end of a proxy."""
@@ -15,6 +17,7 @@ class ProxyLink:
         os.set_blocking(self._fd, False)
         self._on_signal = on_signal
         self._done = False
+        self._gone = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._fd, self._read)
 
     def _read(self) -> None:
@@ -33,18 +36,21 @@ class ProxyLink:
             if not self._done:
                 self._on_signal(int(signal.SIGKILL))
 
-    def exit(self, code: int) -> None:
-        """Let the proxy exit with `code`."""
+    async def exit(self, code: int) -> None:
+        """Let the proxy exit with `code`, and wait a moment until it has."""
         self._done = True
-        if self._fd >= 0:
-            try:
-                os.write(self._fd, f"{code}\n".encode())
-            except OSError:
-                pass
-            self._close()
+        if self._fd < 0:
+            return
+        try:
+            os.write(self._fd, f"{code}\n".encode())
+            await asyncio.wait_for(self._gone.wait(), _EXIT_BOUND)
+        except (OSError, TimeoutError):
+            pass
+        self._close()
 
     def _close(self) -> None:
         if self._fd >= 0:
             asyncio.get_running_loop().remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+            self._gone.set()

@@ -56,6 +56,12 @@ def _own() -> dict[str, str]:
     return {key: path for _, key, path in lines}
 
 
+def own_directories() -> list[str]:
+    """The directories of this process's own groups, but for the roots of hierarchies."""
+    own = _own()
+    return [root + own[key] for key, root in _roots().items() if own.get(key, "/") != "/"]
+
+
 def create(group: list[str]) -> list[str]:
     """Make the directories of a group; returns those that can be used."""
     return [directory for directory in group if _make(directory)]
