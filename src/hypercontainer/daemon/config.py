@@ -34,6 +34,8 @@ class Config:
     kernel: str | None = None
     initrd: str | None = None
     accel: str = "auto"
+    hypervisor: str = "qemu"
+    template: str = "auto"
     boot_timeout: float | None = None
     storage_base_size: int = 10 << 30
     registry_mirrors: tuple[str, ...] = ()
@@ -43,6 +45,11 @@ class Config:
     insecure_host: bool = False
     debug: bool = False
     where: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> str:
+        """The engine wanted: what Hypervisor says of KVM, else Accel."""
+        return "kvm" if self.hypervisor in ("kvm", "qemu-kvm") else self.accel
 
     @property
     def state_dir(self) -> Path:
@@ -191,8 +198,9 @@ KEYS = (
     Key(
         "Hypervisor",
         "qemu",
-        "qemu (qemu-kvm and kvm mean the same)",
+        "qemu; qemu-kvm and kvm: with KVM or not at all",
         _one_of("qemu", "qemu-kvm", "kvm", unsupported=_HYPERVISORS),
+        "hypervisor",
     ),
     Key(
         "Accel",
@@ -200,6 +208,13 @@ KEYS = (
         "the engine: auto, kvm or tcg (emulation)",
         _one_of("auto", "kvm", "tcg"),
         "accel",
+    ),
+    Key(
+        "Template",
+        "auto",
+        "auto: clone a booted VM, and make the template when there is none; use; off: boot",
+        _one_of("auto", "use", "off"),
+        "template",
     ),
     Key(
         "BootTimeout",

@@ -76,7 +76,8 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
     defaults = Defaults(
         kernel=config.kernel,
         initrd=config.initrd,
-        accel=config.accel,
+        accel=config.engine,
+        template=config.template,
         boot_timeout=config.boot_timeout,
         disk_size=config.storage_base_size,
         log_max_size=config.log_max_size,

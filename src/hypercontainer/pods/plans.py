@@ -17,6 +17,7 @@ class Defaults:
     kernel: str | None = None
     initrd: str | None = None
     accel: str = "auto"
+    template: str = "auto"
     boot_timeout: float | None = None
     disk_size: int = 10 << 30
     log_max_size: int = 0

@@ -114,6 +114,7 @@ class Runner:
             cpus=pod.spec.vcpu,
             memory_mib=pod.spec.memory,
             accel=self._defaults.accel,
+            template=self._defaults.template,
             kernel=self._defaults.kernel,
             initrd=self._defaults.initrd,
             boot_timeout=self._defaults.boot_timeout,
