@@ -13,7 +13,9 @@ import pytest
 
 from tests.e2e.rootfs import make_tree
 from tests.engines import leftovers
+from tests.engines.containerd import Containerd
 from tests.engines.docker import Docker
+from tests.engines.podman import Podman
 
 _HERE = Path(__file__).parent
 _RUNV = _HERE.parent.parent / ".venv" / "bin" / "runv"
@@ -79,3 +81,45 @@ def docker(docker_module: Docker) -> Iterator[Docker]:
     """Docker, with no containers before and after."""
     yield docker_module
     docker_module.remove_all()
+
+
+@pytest.fixture(scope="module")
+def podman_module(
+    tmp_path_factory: pytest.TempPathFactory, runv: Path, archive: Path
+) -> Iterator[Podman]:
+    """Podman; asserts that a module's tests leave nothing."""
+    _need("podman", "conmon", "ip", "iptables")
+    engine = Podman(tmp_path_factory.mktemp("podman"), runv, archive)
+    try:
+        yield engine
+        leftovers.check_none(engine.look)
+    finally:
+        engine.close()
+
+
+@pytest.fixture
+def podman(podman_module: Podman) -> Iterator[Podman]:
+    """Podman, with no containers before and after."""
+    yield podman_module
+    podman_module.remove_all()
+
+
+@pytest.fixture(scope="module")
+def containerd_module(
+    tmp_path_factory: pytest.TempPathFactory, runv: Path, tree: Path
+) -> Iterator[Containerd]:
+    """containerd; asserts that a module's tests leave nothing."""
+    _need("containerd", "ctr", "containerd-shim-runc-v2")
+    engine = Containerd(tmp_path_factory.mktemp("containerd"), runv, tree)
+    try:
+        yield engine
+        leftovers.check_none(engine.look)
+    finally:
+        engine.close()
+
+
+@pytest.fixture
+def containerd(containerd_module: Containerd) -> Iterator[Containerd]:
+    """containerd, with no containers before and after."""
+    yield containerd_module
+    containerd_module.remove_all()

@@ -141,7 +141,9 @@ class Docker:
 
     def _own_mounts(self) -> set[str]:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        return {line for line in lines if str(self.directory) in line}
+        # dockerd's own one, for --network host.
+        own = f"{self.directory}/exec/netns/default"
+        return {line for line in lines if str(self.directory) in line and own not in line}
 
     def close(self) -> None:
         """Stop dockerd, and remove what it made on the host."""

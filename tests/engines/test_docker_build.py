@@ -36,7 +36,7 @@ services:
     depends_on: [web]
     environment: {NAME: web}
     command: >
-      sh -c 'until wget -qO- -T 3 http://$$NAME/; do sleep 1; done; sleep 1000'
+      sh -c 'until echo GET / | nc -w 3 $$NAME 80; do sleep 1; done; sleep 1000'
 volumes:
   data: {}
 """

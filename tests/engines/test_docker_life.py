@@ -19,7 +19,12 @@ while :; do sleep 0.2; done
 
 def ready(docker: Docker, name: str) -> None:
     """Wait until the script has set its traps."""
-    until(lambda: "ready" in docker.check("logs", name), "the traps")
+    said(docker, name, "ready")
+
+
+def said(docker: Docker, name: str, text: str) -> None:
+    """Wait until a container has said `text`."""
+    until(lambda: text in docker.check("logs", name), text)
 
 
 def test_signals(docker: Docker) -> None:
@@ -27,7 +32,7 @@ def test_signals(docker: Docker) -> None:
     ready(docker, name)
     for signame in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "WINCH", "CONT"):
         docker.check("kill", "-s", signame, name)
-        until(lambda s=signame: f"got {s}" in docker.check("logs", name), signame)
+        said(docker, name, f"got {signame}")
     docker.check("kill", "-s", "15", name)
     assert docker.check("wait", name) == "9\n"
     assert docker.check("logs", name).endswith("bye\n")

@@ -1,0 +1,121 @@
+"""A containerd of the tests' own, driven by `ctr`."""
+
+import itertools
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.engines import leftovers
+from tests.engines.commands import Result, Terminal, run, until
+from tests.engines.network_namespace import unique
+
+_CONFIGURATION = """
+version = 2
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{directory}/c.sock"
+"""
+
+
+class Containerd:
+    """Debian's containerd; its runc shim calls runv."""
+
+    def __init__(self, directory: Path, runv: Path, tree: Path) -> None:
+        self.directory = directory
+        self.name = unique("hypcd")
+        self._runv = runv
+        self._tree = tree
+        self._numbers = itertools.count()
+        (directory / "config.toml").write_text(_CONFIGURATION.format(directory=directory))
+        self._log = (directory / "containerd.log").open("wb")
+        self._process = subprocess.Popen(
+            ["containerd", "--config", f"{directory}/config.toml"],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        try:
+            until(lambda: self.ctr("version").code == 0, "containerd answers", 60)
+        except BaseException:
+            self.close()
+            raise
+
+    def _ctr(self, *argv: str) -> list[str]:
+        return ["ctr", "--address", f"{self.directory}/c.sock", "-n", "default", *argv]
+
+    def ctr(self, *argv: str, stdin: bytes = b"") -> Result:
+        """Run `ctr`."""
+        return run(*self._ctr(*argv), stdin=stdin)
+
+    def check(self, *argv: str) -> str:
+        """What a `ctr` command that must not fail says."""
+        return run(*self._ctr(*argv), check=True).out
+
+    def terminal(self, *argv: str) -> Terminal:
+        """`ctr` on a terminal."""
+        return Terminal(*self._ctr(*argv))
+
+    def new_id(self) -> str:
+        """An id for a container."""
+        return f"{self.name}-{next(self._numbers)}"
+
+    def run_arguments(self, cid: str, *options: str) -> tuple[str, ...]:
+        """`run` with runv, its root directory and the tests' control group."""
+        return (
+            *("run", "--runc-binary", str(self._runv), "--cgroup", f"/{self.name}/{cid}"),
+            *(*options, "--rootfs", str(self._tree), cid),
+        )
+
+    def run(self, *argv: str, options: tuple[str, ...] = (), stdin: bytes = b"") -> Result:
+        """Run a command in a container that is removed afterwards."""
+        arguments = self.run_arguments(self.new_id(), "--rm", *options)
+        return self.ctr(*arguments, *argv, stdin=stdin)
+
+    def start(self, *argv: str, options: tuple[str, ...] = ()) -> str:
+        """Run a container in the background; returns its id."""
+        cid = self.new_id()
+        self.check(*self.run_arguments(cid, "-d", *options), *argv)
+        return cid
+
+    def remove(self, cid: str) -> None:
+        """Kill and remove a container."""
+        self.ctr("task", "kill", "-s", "KILL", cid)
+        until(lambda: self.ctr("task", "rm", "-f", cid).code == 0 or not self.has_task(cid), "rm")
+        self.check("container", "rm", cid)
+
+    def has_task(self, cid: str) -> bool:
+        """Whether the container has a task."""
+        return cid in self.check("task", "ls")
+
+    def remove_all(self) -> None:
+        """Remove what the last test left."""
+        for cid in self.check("container", "ls", "-q").split():
+            self.remove(cid)
+
+    def look(self) -> dict[str, object]:
+        """What is left of containers."""
+        return {
+            "containers": self.check("container", "ls", "-q").split(),
+            "processes": leftovers.vm_processes(self.name),
+            "groups": leftovers.groups(self.name),
+            "files": list(Path("/run/containerd/runc/default").glob(f"{self.name}*")),
+            "mounts": {
+                line
+                for line in Path("/proc/self/mountinfo").read_text().splitlines()
+                if str(self.directory) in line
+            },
+        }
+
+    def close(self) -> None:
+        """Stop containerd."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+        self._log.close()
+        leftovers.remove_groups(self.name)
