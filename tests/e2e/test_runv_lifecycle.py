@@ -113,8 +113,8 @@ def test_kill_all(runv: Runv) -> None:
 
 def test_what_the_states_do_not_allow(runv: Runv) -> None:
     runv.create("sleep", "3600", cid="st")
+    assert runv("exec", "st", "echo", "early").stdout == b"early\n"
     for args, text in (
-        (("exec", "st", "true"), b"created"),
         (("pause", "st"), b"created"),
         (("resume", "st"), b"created"),
     ):
@@ -262,7 +262,8 @@ def test_pause_and_resume(runv: Runv) -> None:
         until(lambda: log.stat().st_size > size)
 
 
-def test_list_and_ps(runv: Runv) -> None:
+def test_list_and_ps(runv: Runv, tmp_path: Path) -> None:
+    runv = Runv(tmp_path, runv.rootfs)
     with runv.running(cid="l1"), runv.running(cid="l2"):
         assert runv("list", "--quiet").stdout.split() == [b"l1", b"l2"]
         rows = json.loads(runv("list", "--format", "json").stdout)
@@ -272,7 +273,7 @@ def test_list_and_ps(runv: Runv) -> None:
         assert table[0].split()[:4] == [b"ID", b"PID", b"STATUS", b"BUNDLE"]
         assert len(table) == 3
         table = runv("ps", "l1").stdout.splitlines()
-        assert table[0].split() == [b"UID", b"PID", b"PPID", b"CMD"]
+        assert table[0].split()[:3] == [b"UID", b"PID", b"PPID"]
         assert table[1].endswith(b"sleep 3600")
     assert runv("list", "--quiet").stdout == b""
 

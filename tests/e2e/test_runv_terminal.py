@@ -181,4 +181,4 @@ def test_a_console_socket_that_nobody_listens_to(runv: Runv, tmp_path: Path) -> 
 def test_a_terminal_without_any(runv: Runv) -> None:
     done = runv("run", "--bundle", runv.bundle("sh", terminal=True), "notty", check=False)
     assert done.returncode == 1
-    assert b"stdin is none" in done.stderr
+    assert b"wants a terminal" in done.stderr
