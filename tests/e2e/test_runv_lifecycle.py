@@ -132,7 +132,6 @@ def test_what_the_states_do_not_allow(runv: Runv) -> None:
         ("exec", "st", "true"),
         ("kill", "st"),
         ("pause", "st"),
-        ("ps", "st"),
     ):
         done = runv(*args, check=False)
         assert done.returncode != 0, args
