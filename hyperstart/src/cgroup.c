@@ -21,7 +21,10 @@
 
 static void group_path(char path[PATH_MAX], const char *id, const char *file)
 {
-    snprintf(path, PATH_MAX, ROOT "/hyper-%s%s%s", id, *file ? "/" : "", file);
+    if (id)
+        snprintf(path, PATH_MAX, ROOT "/hyper-%s%s%s", id, *file ? "/" : "", file);
+    else
+        snprintf(path, PATH_MAX, ROOT "/%s", file);
 }
 
 int cgroup_create(const char *id, struct failure *failure)
@@ -228,11 +231,42 @@ ssize_t cgroup_read(const char *id, const char *file, char *text, size_t size)
     return read_file(path, text, size);
 }
 
-bool cgroup_saw_oom(const char *id)
+int cgroup_open(const char *id, const char *file, int flags)
+{
+    char path[PATH_MAX];
+    group_path(path, id, file);
+    return open(path, flags | O_CLOEXEC);
+}
+
+/* The number after `name` and a space at the start of a line; 0 if there is none. */
+static uint64_t value_of(const char *text, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, name, length) && line[length] == ' ')
+            return strtoull(line + length + 1, NULL, 10);
+    }
+    return 0;
+}
+
+bool cgroup_is_full(const char *id)
+{
+    static char text[16384];
+    if (cgroup_read(id, "memory.max", text, sizeof text) <= 0 || !strncmp(text, "max", 3))
+        return false;
+    uint64_t limit = strtoull(text, NULL, 10);
+    if (cgroup_read(id, "memory.current", text, sizeof text) <= 0)
+        return false;
+    uint64_t used = strtoull(text, NULL, 10);
+    if (cgroup_read(id, "memory.stat", text, sizeof text) <= 0)
+        return false;
+    uint64_t files = value_of(text, "active_file") + value_of(text, "inactive_file");
+    return used >= files && used - files >= limit / 8 * 7;
+}
+
+uint64_t cgroup_oom_kills(const char *id)
 {
     char text[1024];
-    if (cgroup_read(id, "memory.events", text, sizeof text) <= 0)
-        return false;
-    const char *line = strstr(text, "\noom_kill ");
-    return line && atoi(line + 10) > 0;
+    return cgroup_read(id, "memory.events", text, sizeof text) > 0 ? value_of(text, "oom_kill") : 0;
 }

@@ -22,7 +22,11 @@ int cgroup_join(const char *id, pid_t init, struct failure *failure);
 int cgroup_freeze(const char *id, bool frozen, struct failure *failure);
 /* Signal every process of the group and of those below. */
 void cgroup_kill(const char *id, int signal);
-bool cgroup_saw_oom(const char *id);
+/* Whether the limit of the group (NULL: that of all containers together) is taken up by what
+ * can't be evicted. */
+bool cgroup_is_full(const char *id);
+int cgroup_open(const char *id, const char *file, int flags); /* -1 and errno */
+uint64_t cgroup_oom_kills(const char *id); /* so far, by the kernel; NULL: of all containers */
 /* Calls `each` for every process (pids of the calling pid namespace). */
 void cgroup_each(const char *id, void (*each)(pid_t pid, void *context), void *context);
 ssize_t cgroup_read(const char *id, const char *file, char *text, size_t size);

@@ -91,6 +91,7 @@ void container_new(uint64_t seq, const struct container_spec *spec)
     container->next = containers;
     containers = container;
     use_disks(container, spec);
+    oom_watch(container);
     if (launch(container, spec, &spec->process, seq, &failure) < 0)
         container_remove(seq, container, &failure);
 }
@@ -208,6 +209,7 @@ void container_remove(uint64_t seq, struct container *container, const struct fa
     if (reason)
         end->reason = *reason;
     container->removing = true;
+    oom_unwatch(container);
     for (size_t i = 0; i < container->disks_count; i++) {
         if (!disk_unuse(container->disks[i]))
             continue;

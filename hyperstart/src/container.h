@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "loop.h"
+#include "oom.h"
 #include "request.h"
 #include "stream.h"
 
@@ -41,6 +42,7 @@ struct container {
     char id[ID_MAX + 1];
     struct process *processes;
     struct process *init; /* NULL once it is over */
+    struct oom_watch oom;
     bool frozen, removing;
     struct disk_address *disks;
     size_t disks_count;

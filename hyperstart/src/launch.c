@@ -267,7 +267,7 @@ static void describe_death(struct process *process, int status)
 {
     if (process->failure.code)
         return;
-    if (cgroup_saw_oom(process->container->id))
+    if (oom_seen(process->container))
         fail(&process->failure, FAIL_SETUP,
              "process %s ran out of memory before it was started: raise memory.max", process->id);
     else if (WIFSIGNALED(status))
@@ -294,7 +294,7 @@ static void end_process(struct process *process, int status)
         if (process->seq)
             control_error(process->seq, &process->failure);
         control_finished(container->id, process->id, signal ? 128 + signal : WEXITSTATUS(status),
-                         signal, cgroup_saw_oom(container->id));
+                         signal, oom_seen(container));
         end_streams(process, stream_finish);
     } else {
         end_streams(process, stream_abandon);
