@@ -32,8 +32,26 @@ static bool is_same_device(int parent, const char *name, const struct device_spe
            (S_ISFIFO(st.st_mode) || st.st_rdev == makedev(device->major, device->minor));
 }
 
-/* A file system that refuses nodes (a share, say) gets the VM's node bound. */
-static int make_device(int root, const struct device_spec *device, struct failure *failure)
+/* On a file system that has no nodes (a share, say): one made elsewhere, bound. What it is
+ * made on is mounted in the container's namespace only, and goes with the VM's root. */
+static int bind_device(const struct container_spec *spec, int root,
+                       const struct device_spec *device, struct failure *failure)
+{
+    char directory[256], path[300];
+    snprintf(directory, sizeof directory, CONTAINERS_DIR "/%s/nodes", spec->id);
+    if (mkdir(directory, 0700) == 0 &&
+        mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=700") < 0)
+        return fail_errno(failure, "tmpfs of devices");
+    static unsigned count;
+    snprintf(path, sizeof path, "%s/%u", directory, count++);
+    if (mknod(path, device->mode, makedev(device->major, device->minor)) < 0 ||
+        chown(path, device->uid, device->gid) < 0)
+        return fail_errno(failure, "device %s", device->path);
+    return bind_on(root, path, device->path, failure);
+}
+
+static int make_device(const struct container_spec *spec, int root,
+                       const struct device_spec *device, struct failure *failure)
 {
     const char *name;
     int parent = path_open_parent(root, device->path, &name);
@@ -51,8 +69,8 @@ static int make_device(int root, const struct device_spec *device, struct failur
     if (!result)
         return 0;
     errno = saved;
-    if ((saved == EPERM || saved == EACCES) && !access(device->path, F_OK))
-        return bind_on(root, device->path, device->path, failure);
+    if (saved == EPERM || saved == EACCES || saved == ENXIO || saved == EOPNOTSUPP)
+        return bind_device(spec, root, device, failure);
     return fail_errno(failure, "device %s", device->path);
 }
 
@@ -87,9 +105,9 @@ int devices_apply(const struct container_spec *spec, int root, struct failure *f
     int result = 0;
     for (size_t i = 0; i < sizeof standard_devices / sizeof standard_devices[0]; i++)
         if (!result)
-            result = make_device(root, &standard_devices[i], failure);
+            result = make_device(spec, root, &standard_devices[i], failure);
     for (size_t i = 0; i < spec->devices_count && !result; i++)
-        result = make_device(root, &spec->devices[i], failure);
+        result = make_device(spec, root, &spec->devices[i], failure);
     umask(mask);
     for (size_t i = 0; i < sizeof standard_links / sizeof standard_links[0]; i++)
         make_link(root, standard_links[i][0], standard_links[i][1]);
