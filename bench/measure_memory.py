@@ -55,8 +55,12 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _pss(pid: int) -> int:
-    """The proportional set size in bytes (proc(5), smaps_rollup)."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    """The proportional set size in bytes (proc(5), smaps_rollup); 0 for a process that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    for line in text.splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"process {pid} has no Pss")

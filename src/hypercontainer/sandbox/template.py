@@ -40,6 +40,14 @@ def make_in_background(config: VMConfig) -> None:
     assert process.stdin is not None
     process.stdin.write(json.dumps(config.to_json()).encode())
     process.stdin.close()
+    ended = os.pidfd_open(process.pid)
+    asyncio.get_running_loop().add_reader(ended, _reap, process, ended)
+
+
+def _reap(process: "subprocess.Popen[bytes]", ended: int) -> None:
+    asyncio.get_running_loop().remove_reader(ended)
+    os.close(ended)
+    process.wait()
 
 
 def make(config: VMConfig) -> str:
