@@ -1,12 +1,15 @@
 """`runv state`, quickly: engines call it before and after everything that they do.
 
-Python's json module takes longer to import than all the rest takes to run, so
-this reads with the scanner below it, and writes what it knows to write. Whatever
+Python's json and typing modules take longer to import than all the rest takes to
+run, so this reads with the scanner below it, and writes what it knows to write. Whatever
 is out of the ordinary is left to the long way, which also has the words for it.
 """
 
 import os
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 
@@ -57,7 +60,7 @@ def _state(root: str, cid: str) -> str:
     )
 
 
-def _scanner() -> Any:
+def _scanner() -> "Any":
     from _json import make_scanner
 
     class Context:
@@ -72,7 +75,7 @@ def _scanner() -> Any:
     return make_scanner(context)
 
 
-def _read(scan: Any, path: str) -> Any:
+def _read(scan: "Any", path: str) -> "Any":
     with open(path, "rb", buffering=0) as file:
         data = file.read()
     return scan(data.decode(), 0)[0]
@@ -88,11 +91,11 @@ def _alive(pid: int, started: int) -> bool:
     return fields[0] not in (b"Z", b"X") and int(fields[19]) == started
 
 
-def dumps(state: dict[str, Any]) -> str:
+def dumps(state: "dict[str, Any]") -> str:
     """An object of numbers, strings and objects of strings, indented as runc does."""
     from _json import encode_basestring
 
-    def value(item: Any, indent: str) -> str:
+    def value(item: "Any", indent: str) -> str:
         if isinstance(item, str):
             return str(encode_basestring(item))
         if isinstance(item, int) and not isinstance(item, bool):
