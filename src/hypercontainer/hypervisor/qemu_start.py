@@ -34,6 +34,8 @@ _KERNEL_ARGUMENTS = (
     # hyperstart scans for the one LUN that it was told of.
     " scsi_mod.scan=manual"
     " random.trust_cpu=on"
+    # hyperstart learns from it that a container only waits for memory, and ends that.
+    " psi=1"
     # Only the interfaces that somebody asked for.
     " dummy.numdummies=0"
 )
