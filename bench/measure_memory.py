@@ -39,8 +39,8 @@ def _sizes(hyper: Hyper) -> tuple[list[float], list[float]]:
             raise RuntimeError(f"the sandbox of {directory} does not run")
         emulator = state["vmm_pid"]
         others = [pid for pid in _descendants(state["pid"]) if pid != emulator]
-        own.append(sum(map(_pss, others)) / 1e6)
-        emulators.append(_pss(emulator) / 1e6)
+        own.append(sum(map(pss, others)) / 1e6)
+        emulators.append(pss(emulator) / 1e6)
     if len(own) != CONTAINERS:
         raise RuntimeError(f"{len(own)} sandboxes found, not {CONTAINERS}")
     return own, emulators
@@ -54,7 +54,7 @@ def _descendants(pid: int) -> Iterator[int]:
             yield from _descendants(int(child))
 
 
-def _pss(pid: int) -> int:
+def pss(pid: int) -> int:
     """The proportional set size in bytes (proc(5), smaps_rollup); 0 for a process that is gone."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
