@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import time
 from typing import Any
 
 from ..errors import BadRequest, NotRunning, NotSupported
@@ -13,14 +14,20 @@ from ..system import cgroups as host_cgroups
 from . import cgroups, records, terminal, validate
 from .create import check_pid_file, write_pid_file
 
+_PAUSE_POLL = 0.1
+
 
 def execute(args: argparse.Namespace) -> int:
     """Run another process in a running container."""
     _check(args)
     record = records.load(args.root, args.id)
     current, _ = records.status(args.root, record)
-    if current == "paused":
-        raise NotRunning("cannot exec in a paused container: resume it first")
+    while current == "paused":
+        if not args.ignore_paused:
+            raise NotRunning("cannot exec in a paused container (use --ignore-paused to override)")
+        # The program would not run before either.
+        time.sleep(_PAUSE_POLL)
+        current, _ = records.status(args.root, record)
     if current not in ("created", "running"):
         raise NotRunning(f"cannot exec in a {current} container")
     process = _process(args, record)

@@ -20,6 +20,10 @@ def check(config: dict[str, Any]) -> None:
     process = read_object(config, "process")
     check_process(process)
     _check_namespaces(config)
+    if "kernel.hostname" in read_object(read_object(config, "linux"), "sysctl", "linux."):
+        raise BadRequest(
+            'sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field'
+        )
     message = process_message("init", process, stdio=1, stderr=None, stdin=True)
     container_message("check", config, {}, _check_source, message)
 
