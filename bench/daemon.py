@@ -44,15 +44,19 @@ class Hyper:
 
 
 @contextmanager
-def hyperd() -> Iterator[Hyper]:
-    """A running daemon that has the image `busybox`; it ends with the context."""
+def hyperd(template: str = "auto") -> Iterator[Hyper]:
+    """A running daemon that has the image `busybox`; it ends with the context.
+
+    With `template` "off" every VM boots; the others may be clones of a booted one.
+    """
     with tempfile.TemporaryDirectory(prefix="hyper-bench.") as name:
         directory = Path(name)
         hyper = Hyper(directory)
+        (directory / "config").write_text(f"Template = {template}\n")
         with (directory / "hyperd.log").open("wb") as log:
             daemon = subprocess.Popen(
                 [
-                    *(BIN / "hyperd", "--nondaemon"),
+                    *(BIN / "hyperd", "--nondaemon", "--config", str(directory / "config")),
                     *("--root", str(hyper.root), "--socket", str(hyper.socket)),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from pathlib import Path
 from hypercontainer.guest import kernel
 from hypercontainer.hypervisor import accel, qemu_start
 from hypercontainer.hypervisor.machine import Machine
+from hypercontainer.sandbox import VMConfig, template
 from hyperkernel.initrd import initrd
 
 from .daemon import hyperd
@@ -37,7 +38,7 @@ _KEPT = ("-M", "-cpu", "-smp", "-m", "-kernel", "-append", "-bios")
 
 def measure() -> Iterator[Result]:
     """Cold `hyper run --rm busybox true`, a bare boot, and their ratio (bound: 1.3)."""
-    with tempfile.TemporaryDirectory() as directory, hyperd() as hyper:
+    with tempfile.TemporaryDirectory() as directory, hyperd("off") as hyper:
         command = bare_command(Path(directory))
         hyper("run", "--rm", "busybox", "true")
         boot(command)
@@ -50,6 +51,10 @@ def measure() -> Iterator[Result]:
         ratios = [one / other for one, other in zip(run, bare, strict=True)]
         yield Result("hyper run against the bare boot", "times", ratios, at_most=1.3)
         yield Result("hyper version", "s", [hyper.timed("version") for _ in range(ROUNDS)])
+    template.make(VMConfig())
+    with hyperd("use") as hyper:
+        run = [hyper.timed("run", "--rm", "busybox", "true") for _ in range(ROUNDS + 1)]
+        yield Result("hyper run --rm busybox true, cloned", "s", run[1:])
     size = Path(kernel.find().initrd).stat().st_size / 1e6
     yield Result("initrd", "MB", [size], at_most=1.0)
 
