@@ -115,6 +115,12 @@ static int fill_tmpfs(const struct mount_spec *mount_spec, int root, int below,
     return result;
 }
 
+/* /dev gets its nodes and further mounts before it is read-only. */
+static bool is_dev(const struct mount_spec *mount_spec)
+{
+    return !strcmp(mount_spec->target, "/dev") || !strcmp(mount_spec->target, "/dev/");
+}
+
 static int mount_file_system(const struct mount_spec *mount_spec, int root,
                              struct failure *failure)
 {
@@ -135,7 +141,7 @@ static int mount_file_system(const struct mount_spec *mount_spec, int root,
     if (fd < 0)
         return fail_errno(failure, "mount on %s: mount point", target);
     const char *source = mount_spec->source ? mount_spec->source : fstype;
-    if (mount_spec->copy_up)
+    if (mount_spec->copy_up || is_dev(mount_spec))
         flags &= ~(unsigned long)MS_RDONLY;
     int result = mount(source, path_of_fd(fd), fstype, flags, data);
     if (result < 0)
@@ -258,6 +264,13 @@ static int make_readonly(int root, const char *path, struct failure *failure)
 
 int restrict_paths(const struct container_spec *spec, int root, struct failure *failure)
 {
+    for (size_t i = 0; i < spec->mounts_count; i++) {
+        const struct mount_spec *mount = &spec->mounts[i];
+        unsigned long flags = mount->flags & ~(unsigned long)(MS_REC | MS_SILENT);
+        if (is_dev(mount) && !mount->share && !mount->disk && flags & MS_RDONLY &&
+            change_mount(root, mount->target, flags | MS_BIND | MS_REMOUNT) < 0)
+            return fail_errno(failure, "remount of %s", mount->target);
+    }
     for (size_t i = 0; i < spec->readonly_count; i++)
         if (make_readonly(root, spec->readonly_paths[i], failure) < 0)
             return -1;

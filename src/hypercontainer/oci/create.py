@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ..errors import BadRequest, HyperError, NotSupported
-from ..guest.fields import read_object, read_text, read_texts
+from ..guest.fields import read_object, read_objects, read_text, read_texts
 from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
@@ -54,8 +54,18 @@ def _load(args: argparse.Namespace, *, detach: bool) -> tuple[dict[str, Any], st
     # As with runc, a program that is given no capabilities has none.
     if config["process"].get("capabilities") is None:
         config["process"]["capabilities"] = {}
-    validate.check(config)
+    _resolve_sources(config, args.bundle)
+    validate.check(config, rootfs)
     return config, rootfs
+
+
+def _resolve_sources(config: dict[str, Any], bundle_path: str) -> None:
+    """A bind mount's source may be relative to the bundle (config.md "Mounts")."""
+    for where, mount in read_objects(config, "mounts"):
+        source = read_text(mount, "source", f"{where}.")
+        options = read_texts(mount, "options", f"{where}.")
+        if mount.get("type") == "bind" or "bind" in options or "rbind" in options:
+            mount["source"] = os.path.join(os.path.abspath(bundle_path), source)
 
 
 def _run(args: argparse.Namespace, config: dict[str, Any], rootfs: str, own: int = 0) -> int:

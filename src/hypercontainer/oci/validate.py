@@ -13,7 +13,7 @@ from ..guest.spec import container_message, process_message
 from . import fields, hooks
 
 
-def check(config: dict[str, Any]) -> None:
+def check(config: dict[str, Any], rootfs: str = "") -> None:
     """Raises BadRequest or NotSupported for what can't be run."""
     fields.check(config)
     hooks.check(config)
@@ -24,6 +24,8 @@ def check(config: dict[str, Any]) -> None:
         raise BadRequest(
             'sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field'
         )
+    if rootfs:
+        _check_mount_points(config, rootfs)
     message = process_message("init", process, stdio=1, stderr=None, stdin=True)
     container_message("check", config, {}, _check_source, message)
 
@@ -37,6 +39,16 @@ def check_process(process: dict[str, Any]) -> None:
         raise BadRequest("Cwd property must not be empty: process.cwd")
     if not cwd.startswith("/"):
         raise BadRequest(f"Cwd must be an absolute path: process.cwd is {cwd!r}")
+
+
+def _check_mount_points(config: dict[str, Any], rootfs: str) -> None:
+    """A symlink in the place of /proc or /sys is an attempt to get around the masks."""
+    for where, mount in read_objects(config, "mounts"):
+        kind = read_text(mount, "type", f"{where}.")
+        path = f"{rootfs}/{read_text(mount, 'destination', f'{where}.')}"
+        odd = os.path.islink(path) or (os.path.exists(path) and not os.path.isdir(path))
+        if kind in ("proc", "sysfs") and odd:
+            raise BadRequest(f"filesystem {kind!r} must be mounted on ordinary directory")
 
 
 def _check_source(source: str, read_only: bool) -> str:
