@@ -127,14 +127,10 @@ def test_what_the_states_do_not_allow(runv: Runv) -> None:
     assert b"already running" in done.stderr
     runv("kill", "st", "KILL")
     ends(runv, "st")
-    for args in (
-        ("start", "st"),
-        ("exec", "st", "true"),
-        ("kill", "st"),
-        ("pause", "st"),
-    ):
-        done = runv(*args, check=False)
-        assert done.returncode != 0, args
+    refused: list[tuple[str, ...]] = [("start",), ("kill",), ("pause",), ("exec", "true")]
+    for command, *args in refused:
+        done = runv(command, "st", *args, check=False)
+        assert done.returncode != 0, command
         assert len(done.stderr.splitlines()) == 1
     runv("delete", "st")
 
