@@ -5,6 +5,7 @@ Run by `make test-engines`, which installs them; a run of all tests leaves them 
 
 import os
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +44,11 @@ def runv() -> Path:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root directory of busybox."""
-    return make_tree(tmp_path_factory.mktemp("tree") / "rootfs")
+    """A root directory of busybox, and a server of UDP, which busybox lacks."""
+    path = make_tree(tmp_path_factory.mktemp("tree") / "rootfs")
+    program = ["musl-gcc", "-static", "-o", path / "bin" / "udp_once", _HERE / "udp_once.c"]
+    subprocess.run(program, check=True, timeout=60)
+    return path
 
 
 @pytest.fixture(scope="session")

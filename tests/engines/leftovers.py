@@ -41,13 +41,13 @@ def vm_processes(mark: str) -> dict[int, str]:
 
 def groups(name: str) -> set[str]:
     """Directories of control groups below one called `name`."""
-    return {
-        str(path)
-        for hierarchy in Path("/sys/fs/cgroup").iterdir()
-        for parent in hierarchy.rglob(name)
-        for path in parent.rglob("*")
-        if path.is_dir()
-    }
+    return {path for path in _groups_named(name) if f"/{name}/" in path}
+
+
+def _groups_named(name: str) -> list[str]:
+    """Those called `name` and all below them; others may vanish meanwhile."""
+    walked = (directory for directory, _, _ in os.walk("/sys/fs/cgroup"))
+    return [path for path in walked if f"/{name}/" in f"{path}/"]
 
 
 def check_none(look: Callable[[], dict[str, object]]) -> None:
@@ -60,15 +60,8 @@ def check_none(look: Callable[[], dict[str, object]]) -> None:
 
 def remove_groups(name: str) -> None:
     """Remove the tests' own parent group."""
-    for path in sorted(groups(name), key=len, reverse=True):
-        _remove(Path(path))
-    for hierarchy in Path("/sys/fs/cgroup").iterdir():
-        for parent in hierarchy.rglob(name):
-            _remove(parent)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.rmdir()
-    except OSError:
-        pass
+    for path in sorted(_groups_named(name), key=len, reverse=True):
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass

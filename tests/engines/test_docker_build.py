@@ -22,7 +22,7 @@ RUN id -u > /tmp/uid
 CMD ["cat", "text", "/opt/file", "/tmp/uid"]
 """
 
-COMPOSE = """
+COMPOSE = r"""
 version: "3"
 services:
   web:
@@ -36,7 +36,8 @@ services:
     depends_on: [web]
     environment: {NAME: web}
     command: >
-      sh -c 'until echo GET / | nc -w 3 $$NAME 80; do sleep 1; done; sleep 1000'
+      sh -c 'until printf "GET / HTTP/1.0\r\n\r\n" | nc -w 3 $$NAME 80; do sleep 1; done;
+      sleep 1000'
 volumes:
   data: {}
 """

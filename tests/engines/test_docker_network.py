@@ -56,7 +56,7 @@ def test_published_ports(docker: Docker) -> None:
 
 
 def test_a_published_udp_port(docker: Docker) -> None:
-    name = docker.start("-p", "9000:9000/udp", IMAGE, "nc", "-u", "-l", "-p", "9000")
+    name = docker.start("-p", "9000:9000/udp", IMAGE, "udp_once")
 
     def sent() -> bool:
         python(docker, SEND)

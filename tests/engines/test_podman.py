@@ -86,6 +86,7 @@ def test_limits(podman: Podman) -> None:
 
 
 def test_options(podman: Podman, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
     (tmp_path / "file").write_text("host\n")
     options = ("--read-only", "--tmpfs", "/t", "--cap-drop", "all", "--user", "app", "--init")
     script = "cat /v/file; id -u; grep CapEff /proc/self/status; touch /t/x; touch /x"
