@@ -7,6 +7,7 @@ architecture; the guest only loads it.
 import base64
 import ctypes
 import os
+import struct
 from typing import Any
 
 from ..errors import BadRequest, NotSupported
@@ -50,10 +51,17 @@ ARCHITECTURES = {
     "SCMP_ARCH_X86": 0x40000003,
     "SCMP_ARCH_X32": 0x4000003E,
 }
+_NATIVE = "SCMP_ARCH_X86_64"
 _EEXIST = 17
 _EDOM = 33
 _ATTRIBUTE_NO_NEW_PRIVS = 3
 _MAX_FILTER = 8 * 4096
+_ENOSYS_RESULT = _ACT_ERRNO | 38
+
+# Opcodes of classic BPF (linux/bpf_common.h) and offsets in struct seccomp_data.
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x06
+_NUMBER_AT, _ARCHITECTURE_AT = 0, 4
+_X32_BIT = 0x40000000
 
 
 class _Compare(ctypes.Structure):
@@ -84,6 +92,7 @@ def _library() -> ctypes.CDLL:
         ctypes.c_uint,
         ctypes.POINTER(_Compare),
     )
+    library.seccomp_syscall_resolve_name_arch.argtypes = (ctypes.c_uint32, ctypes.c_char_p)
     library.seccomp_export_bpf.argtypes = (ctypes.c_void_p, ctypes.c_int)
     return library
 
@@ -104,7 +113,10 @@ def compile_filter(seccomp: dict[str, Any]) -> tuple[str, int]:
         _prepare(library, context, seccomp)
         for index, rule in enumerate(seccomp.get("syscalls") or []):
             _add_rule(library, context, rule, default, f"linux.seccomp.syscalls[{index}]")
-        return base64.b64encode(_export(library, context)).decode(), _flags(seccomp)
+        program = _newer_calls(library, seccomp, default) + _export(library, context)
+        if len(program) > _MAX_FILTER:
+            raise BadRequest("linux.seccomp: the filter has more than 4096 instructions")
+        return base64.b64encode(program).decode(), _flags(seccomp)
     finally:
         library.seccomp_release(context)
 
@@ -197,6 +209,35 @@ def _export(library: ctypes.CDLL, context: int) -> bytes:
         os.close(read)
         if write >= 0:
             os.close(write)
-    if len(data) > _MAX_FILTER:
-        raise BadRequest("linux.seccomp: the filter has more than 4096 instructions")
     return bytes(data)
+
+
+def _newer_calls(library: ctypes.CDLL, seccomp: dict[str, Any], default: int) -> bytes:
+    """Instructions before the filter: ENOSYS for system calls newer than all that it knows.
+
+    As runc does it: a C library then falls back to what the filter allows,
+    which it would not do after EPERM.
+    """
+    permissive = (ACTIONS["SCMP_ACT_ALLOW"], ACTIONS["SCMP_ACT_LOG"])
+    if default in permissive or default & 0xFFFF0000 == _ACT_TRACE or default == _ENOSYS_RESULT:
+        return b""
+    names = [str(n).encode() for rule in seccomp.get("syscalls") or [] for n in rule["names"]]
+    wanted = {_NATIVE, *(seccomp.get("architectures") or [])}
+    code = b""
+    for architecture in (_NATIVE, "SCMP_ARCH_X86"):
+        token = ARCHITECTURES[architecture]
+        numbers = [library.seccomp_syscall_resolve_name_arch(token, name) for name in names]
+        newest = max(numbers, default=-1)
+        if architecture in wanted and newest >= 0:
+            code += b"".join(
+                struct.pack("<HBBI", *instruction)
+                for instruction in (
+                    (_LOAD, 0, 0, _ARCHITECTURE_AT),
+                    (_JUMP_EQUAL, 0, 4, token),
+                    (_LOAD, 0, 0, _NUMBER_AT),
+                    (_JUMP_GREATER_EQUAL, 2, 0, _X32_BIT),
+                    (_JUMP_GREATER, 0, 1, newest),
+                    (_RETURN, 0, 0, _ENOSYS_RESULT),
+                )
+            )
+    return code

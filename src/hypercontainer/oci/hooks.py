@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from typing import Any
@@ -43,7 +44,7 @@ def run(config: dict[str, Any], kind: str, state: dict[str, Any]) -> None:
     Raises HyperError with what a failing hook said.
     """
     for index, hook in enumerate((config.get("hooks") or {}).get(kind) or []):
-        _run_one(hook, f"{kind} hook #{index}", json.dumps(state))
+        _run_one(hook, f"hook #{index} of {kind}", json.dumps(state))
 
 
 def run_in_container(
@@ -55,7 +56,7 @@ def run_in_container(
     """
     for index, hook in enumerate((hooks or {}).get("startContainer") or []):
         try:
-            _run_in_guest(hook, f"startContainer hook #{index}", sandbox, guest_id, state)
+            _run_in_guest(hook, f"hook #{index} of startContainer", sandbox, guest_id, state)
         except HyperError:
             request = {"container": guest_id, "process": "init", "signal": 9, "all": True}
             call(sandbox, "signal", request)
@@ -90,7 +91,10 @@ def _run_in_guest(
         said.seek(0)
         text = said.read(4096).decode(errors="replace").strip()
     if ended["code"] != 0:
-        raise HyperError(f"error running {what}: exit status {ended['code']}, output: {text}")
+        how = f"exit status {ended['code']}"
+        if ended["signal"]:
+            how = f"signal: {(signal.strsignal(ended['signal']) or '?').lower()}"
+        raise HyperError(f"error running {what}: {how}, output: {text}")
 
 
 def _run_one(hook: dict[str, Any], what: str, state: str) -> None:
