@@ -46,8 +46,8 @@ def runv() -> Path:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root directory of busybox, and a server of UDP, which busybox lacks."""
     path = make_tree(tmp_path_factory.mktemp("tree") / "rootfs")
-    program = ["musl-gcc", "-static", "-o", path / "bin" / "udp_once", _HERE / "udp_once.c"]
-    subprocess.run(program, check=True, timeout=60)
+    files = (str(path / "bin" / "udp_once"), str(_HERE / "udp_once.c"))
+    subprocess.run(["musl-gcc", "-static", "-o", *files], check=True, timeout=60)
     return path
 
 

@@ -131,7 +131,8 @@ class Docker:
             "processes": leftovers.vm_processes(self.name) | leftovers.vm_processes(self._exec),
             "groups": leftovers.groups(self.name),
             "links": self.namespace.links() - self._links,
-            "mounts": self._own_mounts() - self._mounts,
+            # That one is dockerd's own, for `--network host`.
+            "mounts": {m for m in self._own_mounts() - self._mounts if "/netns/default" not in m},
             "files": [str(p) for p in self.directory.glob("exec/runtime-runv/*/*")],
         }
 
@@ -141,9 +142,7 @@ class Docker:
 
     def _own_mounts(self) -> set[str]:
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        # dockerd's own one, for --network host.
-        own = f"{self.directory}/exec/netns/default"
-        return {line for line in lines if str(self.directory) in line and own not in line}
+        return {line for line in lines if str(self.directory) in line}
 
     def close(self) -> None:
         """Stop dockerd, and remove what it made on the host."""

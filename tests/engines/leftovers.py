@@ -4,6 +4,7 @@ Each engine has a directory and a name that everything of its containers carries
 """
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,9 @@ def groups(name: str) -> set[str]:
 
 def _groups_named(name: str) -> list[str]:
     """Those called `name` and all below them; others may vanish meanwhile."""
-    walked = (directory for directory, _, _ in os.walk("/sys/fs/cgroup"))
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    roots = {fields[1] for fields in mounts if fields[2] in ("cgroup", "cgroup2")}
+    walked = (directory for root in roots for directory, _, _ in os.walk(root))
     return [path for path in walked if f"/{name}/" in f"{path}/"]
 
 
@@ -59,9 +62,15 @@ def check_none(look: Callable[[], dict[str, object]]) -> None:
 
 
 def remove_groups(name: str) -> None:
-    """Remove the tests' own parent group."""
+    """Remove the tests' own parent group.
+
+    Podman makes plain directories where version 1 lacks a controller; they go too.
+    """
     for path in sorted(_groups_named(name), key=len, reverse=True):
         try:
             os.rmdir(path)
         except OSError:
             pass
+    for path in Path("/sys/fs/cgroup").glob(f"*/{name}"):
+        if not (path / "cgroup.controllers").exists() and not (path / "tasks").exists():
+            shutil.rmtree(path, ignore_errors=True)

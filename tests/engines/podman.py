@@ -89,7 +89,8 @@ class Podman:
             "containers": self.check("ps", "-aq").split(),
             "processes": leftovers.vm_processes(self.name)
             | leftovers.vm_processes(str(self.directory)),
-            "groups": {g for g in leftovers.groups(self.name) if not g.endswith("/conmon")},
+            # The groups of pods and of conmon are Podman's own.
+            "groups": {g for g in leftovers.groups(self.name) if "/libpod-" in g},
             "links": self.namespace.links() - self._links,
             "mounts": self._own_mounts() - self._mounts,
             "files": self._state(),

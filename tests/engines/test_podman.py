@@ -120,7 +120,9 @@ def test_a_pod_shares_its_machine(podman: Podman) -> None:
     assert len(names) == len(boots) == 1
     podman.check("stop", "-t", "0", first)
     podman.check("exec", second, "true")
-    podman.check("pod", "rm", "-f", "-t", "0", pod)
+    # Podman 4.3 can't remove its own directories where version 1 lacks a controller.
+    podman.podman("pod", "rm", "-f", "-t", "0", pod)
+    assert podman.check("ps", "-aq") == ""
 
 
 def test_remove_by_force(podman: Podman) -> None:
