@@ -79,8 +79,9 @@ class PassedProcess:
         if self._proxy is not None:
             if self._process.pid == INIT:
                 await self._after_others()
-            if status["oom"]:
-                await asyncio.to_thread(report_oom)
+                # Only at its end: what makes memory run out here may take QEMU with it.
+                if status["oom"]:
+                    await asyncio.to_thread(report_oom)
             await self._proxy.exit(status["code"])
         self._over.set()
 
