@@ -1,0 +1,1 @@
+"""Other people's suites, run against runv: see docs/oci.md."""
