@@ -71,6 +71,6 @@ def remove_groups(name: str) -> None:
             os.rmdir(path)
         except OSError:
             pass
-    for path in Path("/sys/fs/cgroup").glob(f"*/{name}"):
-        if not (path / "cgroup.controllers").exists() and not (path / "tasks").exists():
-            shutil.rmtree(path, ignore_errors=True)
+    for plain in Path("/sys/fs/cgroup").glob(f"*/{name}"):
+        if not (plain / "cgroup.controllers").exists() and not (plain / "tasks").exists():
+            shutil.rmtree(plain, ignore_errors=True)
