@@ -73,6 +73,18 @@ static void start_job(const struct request *request, job_work work)
     job_start(request->seq, work, request, NULL, 0, NULL, NULL);
 }
 
+/* Only the mount of a share may block, and a fork takes an emulated CPU some milliseconds. */
+static void set_up_pod(const struct request *request)
+{
+    struct failure failure = {0};
+    if (request->pod.share_tag) {
+        start_job(request, pod_work);
+        return;
+    }
+    pod_work(request, &failure);
+    answer(request->seq, &failure);
+}
+
 /* -- what is answered at once */
 
 static int resize(const struct process *process, const struct request *request,
@@ -230,7 +242,7 @@ void dispatch(const struct request *request)
         break;
     case STARTPOD:
     case SETTIME:
-        start_job(request, pod_work);
+        set_up_pod(request);
         break;
     case ONLINECPUMEM:
         start_job(request, online_work);
