@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # A reader may take its time, such as a person with a pager.
 _DELIVERY_BOUND = 3600.0
 _OTHERS_BOUND = 3.0
+_REAP_TIME = 0.25
 
 
 class PassedProcess:
@@ -87,12 +88,15 @@ class PassedProcess:
 
     async def _after_others(self) -> None:
         """Engines forget a container's other processes once its first one has ended."""
-        others = [p for p in self._container.passed if p is not self]
+        others = [p for p in self._container.passed if p is not self and not p._over.is_set()]
+        if not others:
+            return
         waits = [asyncio.create_task(other._over.wait()) for other in others]
-        if waits:
-            await asyncio.wait(waits, timeout=_OTHERS_BOUND)
+        await asyncio.wait(waits, timeout=_OTHERS_BOUND)
         for wait in waits:
             wait.cancel()
+        # Of two children that have ended, an engine may reap the later one first.
+        await asyncio.sleep(_REAP_TIME)
 
     async def _deliver(self) -> None:
         """Wait for a slow reader, unless somebody signals the proxy or wants the VM gone."""

@@ -27,7 +27,7 @@ while :; do
 done
 """
 # The first process of a container must not seem to end before the others.
-_FIRST_DELAY = "0.2"
+_FIRST_DELAY = "0.5"
 
 
 def spawn(
