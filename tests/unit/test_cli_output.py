@@ -1,5 +1,6 @@
 """Tables, sizes, ages; the reference; start-up."""
 
+import os
 import subprocess
 import sys
 import time
@@ -119,6 +120,10 @@ def test_the_client_is_exported_late() -> None:
 def test_standard_files_that_do_not_work(redirection: str, code: int, said: bytes) -> None:
     hyper = Path(sys.executable).with_name("hyper")
     done = subprocess.run(
-        ["sh", "-c", f"{hyper} help {redirection}"], capture_output=True, timeout=60, check=False
+        ["sh", "-c", f"{hyper} help {redirection}"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)

@@ -134,6 +134,12 @@ def _unknown(program: str, name: str) -> str:
 def report(program: str, error: HyperError, debug: bool) -> None:
     """Say on stderr what failed, in one line; with `debug` also the details and where."""
     message = " ".join(str(error.message).split("\n"))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        _discard_output()
     tell(f"{program}: {message}")
     if debug:
         import traceback
@@ -156,10 +162,15 @@ def _open_standard_files() -> None:
 
 def _quiet_broken_pipe() -> int:
     """The reader of our output has gone: no text, and none at Python's exit."""
+    _discard_output()
+    return BROKEN_PIPE
+
+
+def _discard_output() -> None:
+    """What can't be written is forgotten, so that Python does not try it again at its exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-    return BROKEN_PIPE
 
 
 if __name__ == "__main__":
