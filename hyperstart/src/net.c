@@ -177,14 +177,19 @@ static size_t address_size(int family)
     return family == AF_INET ? 4 : 16;
 }
 
-static int add_address(int index, const char *text, struct failure *failure)
+/* Adds the address, or removes it when `text` starts with a minus. */
+static int change_address(int index, const char *text, struct failure *failure)
 {
     unsigned char address[16], length;
     int family;
-    if (!parse_cidr(text, &family, address, &length))
+    bool removed = *text == '-';
+    if (!parse_cidr(text + removed, &family, address, &length))
         return fail(failure, FAIL_BAD_REQUEST, "bad address %.64s", text);
     struct netlink_request request;
-    begin(&request, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+    if (removed)
+        begin(&request, RTM_DELADDR, 0);
+    else
+        begin(&request, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
     struct ifaddrmsg *message = add_payload(&request, sizeof *message);
     message->ifa_family = (unsigned char)family;
     message->ifa_prefixlen = length;
@@ -192,7 +197,7 @@ static int add_address(int index, const char *text, struct failure *failure)
     message->ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0;
     add_attribute(&request, IFA_LOCAL, address, address_size(family));
     add_attribute(&request, IFA_ADDRESS, address, address_size(family));
-    if (family == AF_INET && length < 31) {
+    if (family == AF_INET && length < 31 && !removed) {
         unsigned char broadcast[4];
         uint32_t host_bits = htonl(UINT32_MAX >> length), value;
         memcpy(&value, address, 4);
@@ -200,7 +205,9 @@ static int add_address(int index, const char *text, struct failure *failure)
         memcpy(broadcast, &value, 4);
         add_attribute(&request, IFA_BROADCAST, broadcast, 4);
     }
-    return transact(&request) < 0 ? fail_errno(failure, "address %s", text) : 0;
+    if (transact(&request) < 0 && !(removed && errno == EADDRNOTAVAIL))
+        return fail_errno(failure, "address %s", text);
+    return 0;
 }
 
 /* The name and the MAC address can be changed only while the interface is down. */
@@ -210,7 +217,7 @@ static int change_identity(int index, const struct interface_spec *spec, struct 
     unsigned char mac[6];
     if (!spec->name && !spec->new_mac && !spec->mtu)
         return 0;
-    if (set_up(index, false) < 0)
+    if ((spec->name || spec->new_mac) && set_up(index, false) < 0)
         return fail_errno(failure, "network interface down");
     begin_link(&request, RTM_NEWLINK, index);
     if (spec->name) {
@@ -234,7 +241,7 @@ int net_setup_interface(const struct interface_spec *spec, struct failure *failu
     if (index < 0 || change_identity(index, spec, failure) < 0)
         return -1;
     for (size_t i = 0; i < spec->addresses_count; i++)
-        if (add_address(index, spec->addresses[i], failure) < 0)
+        if (change_address(index, spec->addresses[i], failure) < 0)
             return -1;
     if (set_up(index, spec->up) < 0)
         return fail_errno(failure, "network interface %s", spec->up ? "up" : "down");
@@ -297,8 +304,10 @@ int net_setup_route(const struct route_spec *route, struct failure *failure)
 {
     unsigned char destination[16], gateway[16], length = 0, ignored;
     int family = AF_INET, gateway_family = AF_INET;
-    bool is_default = !strcmp(route->destination, "default");
-    if (!is_default && !parse_cidr(route->destination, &family, destination, &length))
+    bool removed = *route->destination == '-';
+    const char *to = route->destination + removed;
+    bool is_default = !strcmp(to, "default");
+    if (!is_default && !parse_cidr(to, &family, destination, &length))
         return fail(failure, FAIL_BAD_REQUEST, "bad route %.64s", route->destination);
     if (route->gateway && !parse_cidr(route->gateway, &gateway_family, gateway, &ignored))
         return fail(failure, FAIL_BAD_REQUEST, "bad gateway %.64s", route->gateway);
@@ -307,10 +316,15 @@ int net_setup_route(const struct route_spec *route, struct failure *failure)
     if (route->gateway && gateway_family != family)
         return fail(failure, FAIL_BAD_REQUEST, "gateway of another family than the route");
     int index = (int)if_nametoindex(route->device);
+    if (!index && removed)
+        return 0;
     if (!index)
         return fail(failure, FAIL_SETUP, "network interface %s not found", route->device);
     struct netlink_request request;
-    begin(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+    if (removed)
+        begin(&request, RTM_DELROUTE, 0);
+    else
+        begin(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
     struct rtmsg *message = add_payload(&request, sizeof *message);
     message->rtm_family = (unsigned char)family;
     message->rtm_dst_len = length;
@@ -323,5 +337,7 @@ int net_setup_route(const struct route_spec *route, struct failure *failure)
     if (route->gateway)
         add_attribute(&request, RTA_GATEWAY, gateway, address_size(family));
     add_attribute(&request, RTA_OIF, &index, sizeof index);
-    return transact(&request) < 0 ? fail_errno(failure, "route %s", route->destination) : 0;
+    if (transact(&request) < 0 && !(removed && errno == ESRCH))
+        return fail_errno(failure, "route %s", route->destination);
+    return 0;
 }

@@ -158,9 +158,14 @@ class Qemu:
                 raise
 
     async def unplug_network(self, name: str) -> None:
-        """Unplug a card, once the guest has let it go. Raises VMError."""
-        await self._unplug(f"dev-{name}")
-        await self._execute("netdev_del", id=name)
+        """Forget a card that the guest has let go, which ejects it, and its tap. Raises VMError."""
+        device = f"dev-{name}"
+        try:
+            there = await self._execute("qom-list", path="/machine/peripheral")
+            if any(item["name"] == device for item in there):
+                await self._unplug(device)
+        finally:
+            await self._execute("netdev_del", id=name)
 
     async def pause(self) -> None:
         """Stop the virtual CPUs."""

@@ -120,6 +120,12 @@ def join(interface: Interface) -> int:
     return fd
 
 
+def resize(interface: Interface) -> None:
+    """Give the tap of an interface its MTU."""
+    tap = f"{TAP_PREFIX}{interface.number}"
+    _run("ip", "link", "set", "dev", tap, "mtu", str(interface.mtu))
+
+
 def answer_at(number: int, address: str, prefix: int) -> None:
     """Give the tap of interface `number` an address of its own, out of the redirect's way."""
     tap = f"{TAP_PREFIX}{number}"
