@@ -33,6 +33,7 @@ class NetworkMirror:
         self._namespace = os.dup(namespace)
         self._cards: dict[int, Interface] = {}
         self._routes: list[Route] = []
+        self._routes_are_stale = False
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._socket: socket.socket | None = None
@@ -125,9 +126,13 @@ class NetworkMirror:
             finally:
                 os.close(fd)
             known = None
+        elif known.mtu != wanted.mtu:
+            await asyncio.to_thread(
+                in_network_namespace, self._namespace, lambda: netns.resize(wanted)
+            )
         await self._vm.request(Code.SETUPINTERFACE, _setup(wanted, known))
         self._cards[wanted.number] = wanted
-        self._routes = []
+        self._routes_are_stale = True
 
     async def _remove(self, index: int) -> None:
         gone = self._cards.pop(index)
@@ -138,14 +143,16 @@ class NetworkMirror:
 
     async def _adapt_routes(self) -> None:
         routes = await asyncio.to_thread(in_network_namespace, self._namespace, netns.routes)
-        if routes == self._routes or not routes:
+        gone = [r._replace(dest=f"-{r.dest}") for r in self._routes if r not in routes]
+        if routes == self._routes and not self._routes_are_stale:
             return
         payload = [
             {"dest": r.dest, "device": r.device, **({"gateway": r.gateway} if r.gateway else {})}
-            for r in routes
+            for r in (*gone, *routes)
         ]
         await self._vm.request(Code.SETUPROUTE, {"routes": payload})
         self._routes = routes
+        self._routes_are_stale = False
 
     async def stop(self) -> None:
         """Take the redirects away and let the namespace go."""
@@ -173,8 +180,8 @@ def _setup(wanted: Interface, known: Interface | None) -> dict[str, Any]:
         payload["name"] = wanted.name
     if known is None or known.mtu != wanted.mtu:
         payload["mtu"] = wanted.mtu
+    # What stays is told again: it went if it was secondary to one taken away, or with a new name.
     old = known.addresses if known else ()
-    payload["addresses"] = [a for a in wanted.addresses if a not in old] + [
-        f"-{a}" for a in old if a not in wanted.addresses
-    ]
+    gone = [f"-{a}" for a in old if a not in wanted.addresses]
+    payload["addresses"] = [*gone, *wanted.addresses]
     return payload
