@@ -30,11 +30,11 @@ class Docker:
             "DOCKER_BUILDKIT": "0",
             "COMPOSE_PROJECT_NAME": "hyper",
         }
-        (directory / "daemon.json").write_text("{}")
+        (directory / "daemon.json").write_text('{"live-restore": true}')
         self._log = (directory / "dockerd.log").open("wb")
         self._process = self._start()
         try:
-            until(lambda: self.docker("version").code == 0, "dockerd answers", 60)
+            self._wait()
             with archive.open("rb") as file:
                 self.check("import", "-c", 'CMD ["sh"]', "-", IMAGE, stdin=file.read())
         except BaseException:
@@ -62,6 +62,16 @@ class Docker:
             stderr=self._log,
             start_new_session=True,
         )
+
+    def _wait(self) -> None:
+        until(lambda: self.docker("version").code == 0, "dockerd answers", 60)
+
+    def restart(self, signum: int) -> None:
+        """End dockerd, and its containerd with it, by a signal, and start it again."""
+        self._end(signum)
+        (self.directory / "pid").unlink(missing_ok=True)
+        self._process = self._start()
+        self._wait()
 
     def docker(self, *argv: str, stdin: bytes = b"", timeout: float = 90.0) -> Result:
         """Run `docker`."""
@@ -146,14 +156,30 @@ class Docker:
 
     def close(self) -> None:
         """Stop dockerd, and remove what it made on the host."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOP_BOUND)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
+        if self.docker("version").code == 0:
+            self.remove_all()
+        self._end(signal.SIGTERM)
+        self._end_containerd()
         self._log.close()
         self.namespace.close()
         leftovers.remove_groups(self.name)
         for line in self._own_mounts():
             run("umount", "-l", line.split()[4])
+
+    def _end_containerd(self) -> None:
+        """End the containerd that a killed dockerd left."""
+        file = self.directory / "exec" / "containerd" / "containerd.pid"
+        try:
+            pid = int(file.read_text())
+            if str(self.directory) in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGTERM)
+        except FileNotFoundError:
+            pass
+
+    def _end(self, signum: int) -> None:
+        self._process.send_signal(signum)
+        try:
+            self._process.wait(_STOP_BOUND)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)

@@ -154,3 +154,16 @@ def test_health(docker: Docker) -> None:
 def test_a_container_that_ends_at_once_many_times(docker: Docker) -> None:
     for _ in range(5):
         assert docker.run(IMAGE, "true").code == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_containers_outlive_dockerd(docker: Docker, signum: int) -> None:
+    name = docker.start(IMAGE, "sh", "-c", "while :; do echo tick; sleep 0.2; done")
+    boot = docker.check("exec", name, "cat", "/proc/sys/kernel/random/boot_id")
+    docker.restart(signum)
+    assert docker.state(name)["Running"]
+    assert docker.check("exec", name, "cat", "/proc/sys/kernel/random/boot_id") == boot
+    before = docker.check("logs", name)
+    until(lambda: docker.check("logs", name) != before, "the log goes on", 30)
+    docker.check("stop", "-t", "0", name)
+    assert docker.state(name)["ExitCode"] == 137

@@ -27,7 +27,7 @@ def prepare(root: str, cid: str, config: dict[str, Any], *, systemd: bool) -> li
     Raises BadRequest for a malformed `linux.cgroupsPath`.
     """
     linux = read_object(config, "linux")
-    path = _path(read_text(linux, "cgroupsPath", "linux."), cid, systemd=systemd)
+    path = group_path(read_text(linux, "cgroupsPath", "linux."), cid, systemd=systemd)
     wanted = cgroups.directories(path)
     made = [directory for directory in wanted if not os.path.isdir(directory)]
     # Written before they are made, so that they are removed whatever ends us.
@@ -40,8 +40,11 @@ def prepare(root: str, cid: str, config: dict[str, Any], *, systemd: bool) -> li
     return usable
 
 
-def _path(path: str, cid: str, *, systemd: bool) -> str:
-    """The group's path; systemd's form is SLICE:PREFIX:NAME, and its names imply the tree."""
+def group_path(path: str, cid: str, *, systemd: bool) -> str:
+    """The group's path; systemd's form is SLICE:PREFIX:NAME, and its names imply the tree.
+
+    Raises BadRequest.
+    """
     if ".." in path.split("/"):
         raise BadRequest(f"linux.cgroupsPath: {path!r} has a part '..'")
     if not path:
