@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { READY = 8, ACK = 9, PROCESSEVENT = 23 };
@@ -106,6 +107,20 @@ static void misbehave(const char *how)
         acknowledge(control);
 }
 
+/* What hyperstart does: Debian's kernel has virtio as modules. */
+static void load_modules(void)
+{
+    struct dirent **entries;
+    int count = scandir("/modules", &entries, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        char path[300];
+        snprintf(path, sizeof path, "/modules/%s", entries[i]->d_name);
+        int fd = open(path, O_RDONLY);
+        syscall(SYS_finit_module, fd, "", 0);
+        close(fd);
+    }
+}
+
 int main(void)
 {
     const char *how = getenv("BADGUEST");
@@ -120,7 +135,7 @@ int main(void)
         for (;;)
             puts("a line that the guest prints for ever, with \x1b[31mcolours\x1b[0m in it");
     if (strcmp(how, "silent"))
-        misbehave(how);
+        load_modules(), misbehave(how);
     for (;;)
         pause();
 }
