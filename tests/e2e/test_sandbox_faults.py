@@ -340,7 +340,7 @@ async def test_kvm_that_can_not_run_a_guest_is_an_error_or_a_fallback_that_says_
         pytest.skip("KVM runs guests here")
     began = time.monotonic()
     client = await launch("x", tmp_path / "auto", VMConfig(accel="auto", template="off"))
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 15
     state = await client.info()
     await client.kill()
     assert state["accel"] == "tcg"
