@@ -79,7 +79,7 @@ def _busybox_image(work: Path) -> None:
     root = work / "busybox"
     if root.exists():
         return
-    for name in ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr/sbin", "var"):
+    for name in ("bin", "dev", "etc", "home", "root", "tmp", "usr/sbin", "var"):
         (root / name).mkdir(parents=True)
     shutil.copy2("/bin/busybox", root / "bin" / "busybox")
     applets = subprocess.run(
