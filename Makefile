@@ -6,7 +6,7 @@ HYPERSTART := hyperstart/build/hyperstart
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help setup demo test test-unit test-engines lint format hyperkernel \
+.PHONY: help setup demo test test-unit test-engines test-conformance lint format hyperkernel \
 	distribution-kernel kernel initrd hyperstart fuzz bench clean
 
 help:
@@ -19,6 +19,8 @@ help:
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
 	@echo 'make test-unit    the tests that start no VM'
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
+	@echo 'make test-conformance'
+	@echo '                  runv under the tests of runc and of crun, which are fetched (as root)'
 	@echo 'make lint         ruff, mypy, layers'
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
@@ -69,6 +71,9 @@ test-unit: setup
 test-engines: setup kernel
 	@tools/setup engines
 	$(PYTEST) tests/engines $(ARGS)
+
+test-conformance: setup kernel
+	$(PYTHON) -m tests.conformance.run $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check

@@ -144,3 +144,17 @@ def test_odd_shapes_do_not_break_the_walk() -> None:
 def test_the_document_has_the_table() -> None:
     text = Path("docs/oci.md").read_text()
     assert reference.replaced(text) == text, "run python -m hypercontainer.oci.reference"
+
+
+@pytest.mark.parametrize("suite", ["runc", "crun"])
+def test_the_document_has_the_figures_of_the_lists(suite: str) -> None:
+    lists = json.loads(Path(f"tests/conformance/{suite}.json").read_text())
+    words = [entry[0] for entry in lists.values()]
+    assert set(words) <= {"pass", "fail", "n/a"}
+    assert all(len(entry) == 2 and entry[1] for entry in lists.values() if entry[0] != "pass")
+    good, bad = words.count("pass"), words.count("fail")
+    assert good / (good + bad) >= 0.8
+    figures = [len(words), words.count("n/a"), good + bad, good, bad]
+    row = f"| {' | '.join(map(str, figures))} | {100 * good / (good + bad):.0f} % |"
+    lines = Path("docs/oci.md").read_text().splitlines()
+    assert any(line.startswith(f"| {suite} ") and line.endswith(row) for line in lines), row
