@@ -7,7 +7,7 @@ runs; `state`, which they call all the time, does without argparse and json.
 import sys
 
 ROOT = "/run/runv"
-SPEC_VERSION = "1.0.2-dev"
+SPEC_VERSION = "1.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
