@@ -117,5 +117,6 @@ class Containerd:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(10)
+        leftovers.kill_all(str(self.directory))
         self._log.close()
         leftovers.remove_groups(self.name)

@@ -69,7 +69,8 @@ class Docker:
     def restart(self, signum: int) -> None:
         """End dockerd, and its containerd with it, by a signal, and start it again."""
         self._end(signum)
-        (self.directory / "pid").unlink(missing_ok=True)
+        for file in (self.directory / "pid", self._containerd_pid):
+            file.unlink(missing_ok=True)
         self._process = self._start()
         self._wait()
 
@@ -160,17 +161,21 @@ class Docker:
             self.remove_all()
         self._end(signal.SIGTERM)
         self._end_containerd()
+        leftovers.kill_all(self._exec)
         self._log.close()
         self.namespace.close()
         leftovers.remove_groups(self.name)
         for line in self._own_mounts():
             run("umount", "-l", line.split()[4])
 
+    @property
+    def _containerd_pid(self) -> Path:
+        return self.directory / "exec" / "containerd" / "containerd.pid"
+
     def _end_containerd(self) -> None:
         """End the containerd that a killed dockerd left."""
-        file = self.directory / "exec" / "containerd" / "containerd.pid"
         try:
-            pid = int(file.read_text())
+            pid = int(self._containerd_pid.read_text())
             if str(self.directory) in Path(f"/proc/{pid}/cmdline").read_text():
                 os.kill(pid, signal.SIGTERM)
         except FileNotFoundError:

@@ -5,6 +5,7 @@ Each engine has a directory and a name that everything of its containers carries
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,16 @@ def vm_processes(mark: str) -> dict[int, str]:
         if of_vm or f"/{mark}" in _groups(entry):
             found[int(entry.name)] = command[:150]
     return found
+
+
+def kill_all(directory: str) -> None:
+    """Kill the processes of an engine that could not be stopped: those that name its directory."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and directory in _command(entry):
+            try:
+                os.kill(int(entry.name), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
 
 
 def groups(name: str) -> set[str]:

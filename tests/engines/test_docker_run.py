@@ -71,6 +71,7 @@ def test_terminal(docker: Docker) -> None:
         terminal.send("stty size; tty\n")
         terminal.expect("24 80\r\n/dev/(pts/0|console)\r\n")
         resize(terminal, 40, 132)
+        terminal.expect("# ")
         terminal.send("\x04")
         assert terminal.wait() == 0
     finally:
