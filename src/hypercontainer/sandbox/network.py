@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # An engine makes its changes in a burst; they are followed once it is over.
 _SETTLE = 0.05
 _MAX_CARDS = 16
+_MAX_FAILURES = 4
 # The guest's end of the link to the relay of name servers.
 _RELAY_PREFIX = 30
 _RELAY_CLIENT = "169.254.77.2/30"
@@ -63,14 +64,20 @@ class NetworkMirror:
         self._changed.set()
 
     async def _follow(self) -> None:
+        failures = 0
         while True:
             await self._changed.wait()
             await asyncio.sleep(_SETTLE)
             self._changed.clear()
             try:
                 await self.sync()
+                failures = 0
             except HyperError as error:
                 sys.stderr.write(f"network: {error.message}\n")
+                failures += 1
+                if failures < _MAX_FAILURES:
+                    await asyncio.sleep(failures)
+                    self._changed.set()
 
     async def sync(self) -> None:
         """Make the VM's network what the namespace's is. Raises HyperError."""
@@ -81,8 +88,8 @@ class NetworkMirror:
                 await self._remove(index)
             for interface in found[:_MAX_CARDS]:
                 await self._adapt(interface)
-            await self._adapt_routes()
             await self._adapt_relay()
+            await self._adapt_routes()
 
     async def resolve_by(self, server: str) -> None:
         """Let the guest ask a name server that only the namespace reaches. Raises HyperError."""
