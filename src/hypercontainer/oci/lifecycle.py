@@ -220,15 +220,19 @@ def _table(rows: list[list[str]]) -> list[str]:
 
 
 def ps(args: argparse.Namespace) -> int:
-    """List the container's processes as the guest knows them; with JSON their proxies' pids.
+    """List the container's processes as the guest knows them; with JSON their proxies' pids,
+    with arguments what the host's ps says of these.
 
     Engines look those up among the host's processes.
     """
     record = records.load(args.root, args.id)
     current, _ = records.status(args.root, record)
+    own = records.pid(record, current)
+    pids = [own, *sorted(records.live_execs(args.root, args.id))] if own else []
+    if args.ps_args:
+        sys.stdout.write("".join(line + "\n" for line in _host_ps(args.ps_args, pids)))
+        return 0
     if args.format == "json":
-        own = records.pid(record, current)
-        pids = [own, *sorted(records.live_execs(args.root, args.id))] if own else []
         sys.stdout.write(json.dumps(pids) + "\n")
         return 0
     found = []
@@ -239,6 +243,21 @@ def ps(args: argparse.Namespace) -> int:
     rows = [[key.upper() for key in keys], *([_cell(p, key) for key in keys] for p in found)]
     sys.stdout.write("".join(line + "\n" for line in _table(rows)))
     return 0
+
+
+def _host_ps(arguments: list[str], pids: list[int]) -> list[str]:
+    """The lines of the host's ps, called with `arguments`, that are about `pids`."""
+    import subprocess
+
+    done = subprocess.run(["ps", *arguments], capture_output=True, text=True, timeout=_END_BOUND)
+    header, *lines = done.stdout.splitlines() or [""]
+    columns = header.split()
+    if done.returncode != 0 or "PID" not in columns:
+        said = done.stderr.strip().splitlines()
+        raise BadRequest(f"ps {' '.join(arguments)}: {said[0] if said else 'no column PID'}")
+    at = columns.index("PID")
+    wanted = {str(pid) for pid in pids}
+    return [header, *(x for x in lines if len(x.split()) > at and x.split()[at] in wanted)]
 
 
 def _cell(process: dict[str, Any], key: str) -> str:
