@@ -86,8 +86,13 @@ def group_of(root: str, cid: str) -> list[str]:
 
 
 def remove(root: str, cid: str, *, wait: bool = True) -> None:
-    """Remove what `prepare` made, once nobody is left in it."""
-    cgroups.remove(_read(root, cid).get("made", []), _REMOVE_BOUND if wait else 0.0)
+    """Remove what `prepare` made, once nobody is left in it, and what it found and is unused."""
+    group = _read(root, cid)
+    made = group.get("made", [])
+    cgroups.remove(made, _REMOVE_BOUND if wait else 0.0)
+    for directory in group.get("group", []):
+        if directory not in made:
+            cgroups.remove_unused(directory)
 
 
 def _read(root: str, cid: str) -> dict[str, list[str]]:

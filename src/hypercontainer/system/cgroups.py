@@ -134,6 +134,14 @@ def remove(group: list[str], timeout: float) -> list[str]:
     return left
 
 
+def remove_unused(directory: str) -> None:
+    """Remove a group without processes and groups in it; any other stays."""
+    try:
+        os.rmdir(directory)
+    except OSError:
+        pass
+
+
 def _removed(directory: str) -> bool:
     try:
         for entry in os.scandir(directory):
