@@ -48,7 +48,10 @@ def _load(args: argparse.Namespace, *, detach: bool) -> tuple[dict[str, Any], st
         )
     wants_terminal = bool(config["process"].get("terminal"))
     if detach and wants_terminal and not args.console_socket:
-        raise BadRequest("cannot allocate tty if runv will detach without setting console socket")
+        raise BadRequest(
+            "cannot allocate tty if runv will detach without setting console socket:"
+            " use --console-socket"
+        )
     if args.console_socket and not (detach and wants_terminal):
         raise BadRequest("cannot use console socket if runv will not detach or allocate tty")
     # As with runc, a program that is given no capabilities has none.

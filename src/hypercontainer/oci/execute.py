@@ -33,7 +33,10 @@ def execute(args: argparse.Namespace) -> int:
     process = _process(args, record)
     if process.get("terminal") and not args.console_socket:
         if args.detach:
-            raise BadRequest("cannot allocate tty if runv will detach without console socket")
+            raise BadRequest(
+                "cannot allocate tty if runv will detach without setting console socket:"
+                " use --console-socket"
+            )
         with terminal.own_terminal() as own:
             return _run(args, process, own)
     return _run(args, process)
