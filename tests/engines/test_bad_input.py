@@ -149,3 +149,17 @@ def test_a_terminal_and_its_socket(runv: Runv, tmp_path: Path) -> None:
     refused(runv, "nobody", "create", "--bundle", bundle, "--console-socket", nobody, "bad")
     other = runv.bundle("true")
     refused(runv, "console", "create", "--bundle", other, "--console-socket", nobody, "bad")
+
+
+def test_a_root_where_nothing_can_be_made(runv: Runv) -> None:
+    bundle = runv.bundle("true")
+    refused(
+        runv,
+        "create failed: .*/proc/nothing",
+        "--root",
+        "/proc/nothing",
+        "create",
+        "-b",
+        bundle,
+        "x",
+    )

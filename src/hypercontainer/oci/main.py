@@ -92,6 +92,14 @@ def _main(argv: list[str]) -> int:
         return fail(text, args, 255 if args.command == "exec" else 1)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        # Engines show the last entry of the log; a traceback they would lose.
+        if args.debug:
+            import traceback
+
+            traceback.print_exc()
+        what = str(error) if isinstance(error, OSError) else f"internal error: {error!r}"
+        return fail(f"{args.command} failed: {what}", args, 255 if args.command == "exec" else 1)
 
 
 def _dispatch(args: "argparse.Namespace") -> int:
