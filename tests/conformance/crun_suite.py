@@ -19,6 +19,7 @@ class CrunSuite:
     """The suite in an unpacked source tree."""
 
     name = "crun"
+    on_terminal = True
 
     def __init__(self, tree: Path, runtime: str) -> None:
         self._tree = tree

@@ -20,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from .crun_suite import CrunSuite
 from .runc_suite import RuncSuite
@@ -38,6 +39,7 @@ class Suite(Protocol):
     """What the runner wants of a suite."""
 
     name: str
+    on_terminal: bool
 
     def tests(self) -> Iterator[str]: ...
     def command(self, test: str) -> tuple[list[str], dict[str, str], Path]: ...
@@ -48,6 +50,16 @@ def _take_terminal(slave: int) -> None:
     """A session with a terminal of its own, as the suites get where they are written."""
     os.setsid()
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+
+def _copy(master: int, output: BinaryIO) -> None:
+    """What comes out of the terminal, until nobody has it any more."""
+    try:
+        while data := os.read(master, 65536):
+            output.write(data)
+            output.flush()
+    except (OSError, ValueError):
+        return
 
 
 def run_one(suite: Suite, test: str, logs: Path) -> tuple[str, str, float]:
@@ -61,11 +73,13 @@ def run_one(suite: Suite, test: str, logs: Path) -> tuple[str, str, float]:
             command,
             cwd=directory,
             env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdin=slave if suite.on_terminal else subprocess.DEVNULL,
+            stdout=slave if suite.on_terminal else output,
+            stderr=slave if suite.on_terminal else output,
             preexec_fn=lambda: _take_terminal(slave),
         )
+        reading = threading.Thread(target=_copy, args=(master, output), daemon=True)
+        reading.start()
         try:
             code = process.wait(_TEST_BOUND)
         except subprocess.TimeoutExpired:
@@ -74,8 +88,9 @@ def run_one(suite: Suite, test: str, logs: Path) -> tuple[str, str, float]:
             output.write(b"\nno end in time\n")
             code = -9
         finally:
-            os.close(master)
             os.close(slave)
+            reading.join(5.0)
+            os.close(master)
     text = log.read_text(errors="replace")
     verdict = "fail" if code == -9 else suite.verdict(text, code)
     return test, verdict, time.monotonic() - started

@@ -27,6 +27,7 @@ class RuncSuite:
     """The suite in an unpacked source tree."""
 
     name = "runc"
+    on_terminal = False
 
     def __init__(self, tree: Path, runtime: str) -> None:
         self._tests = tree / "tests" / "integration"
