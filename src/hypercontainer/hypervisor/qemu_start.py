@@ -220,9 +220,20 @@ def _kvm_groups(accel: str) -> list[int]:
     """The group that may open /dev/kvm, when one other than root's may."""
     if accel != "kvm":
         return []
-    status = os.stat("/dev/kvm")
-    return [status.st_gid] if status.st_mode & 0o060 == 0o060 and status.st_gid else []
+    status = _kvm_status()
+    if status is None or status.st_mode & 0o060 != 0o060 or not status.st_gid:
+        return []
+    return [status.st_gid]
 
 
 def _kvm_is_public() -> bool:
-    return os.stat("/dev/kvm").st_mode & 0o006 == 0o006
+    status = _kvm_status()
+    return status is not None and status.st_mode & 0o006 == 0o006
+
+
+def _kvm_status() -> os.stat_result | None:
+    """None where there is no device: then QEMU says so itself."""
+    try:
+        return os.stat("/dev/kvm")
+    except FileNotFoundError:
+        return None
