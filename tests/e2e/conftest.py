@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.guest import kernel
 from tests.e2e.hyperd_process import Hyperd
 
 
@@ -31,3 +32,10 @@ def hyperd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hyperd]:
 def own_hyperd(tmp_path: Path) -> Iterator[Hyperd]:
     """A running hyperd of one test, which may be killed and started again."""
     yield from _hyperd(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def hyperkernel() -> None:
+    """For what Debian's kernel can't do in a small VM: it takes twice the memory, and thrashes."""
+    if kernel.find().kind == "distribution":
+        pytest.skip("Debian's kernel needs more memory for this: run `make hyperkernel`")

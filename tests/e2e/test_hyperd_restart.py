@@ -103,7 +103,11 @@ def test_a_killed_vm(own_hyperd: Hyperd, victim: str) -> None:
     container = hyperd.create("sh", "-c", "echo up; sleep 100")
     with hyperd.client.attach(container) as stream:
         hyperd.client.start_container(container)
-        assert stream.read().endswith(b"up\n")
+        said = b""
+        while not said.endswith(b"up\n"):
+            piece = stream.read()
+            assert piece, said
+            said += piece
         os.kill(hyperd.vm_of(container)[victim], signal.SIGKILL)
         assert stream.read() == b"", "who is attached is told"
     assert hyperd.client.wait(container) == 137

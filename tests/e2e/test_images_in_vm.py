@@ -84,6 +84,7 @@ def test_stacked_layers(hyperd: Hyperd, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("hyperkernel")
 def test_many_layers(hyperd: Hyperd, tmp_path: Path) -> None:
     layers = [make_tar([Item(f"many/f{i}", b"%d\n" % i), Item("last", b"%d" % i)])
               for i in range(59)]  # fmt: skip

@@ -10,7 +10,7 @@ from hypercontainer.sandbox import VMConfig
 from tests.e2e.rootfs import make_config, make_upper
 from tests.e2e.vms import Disks, Ran, run, sandbox
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("hyperkernel")]
 
 _OOM_BOUND = 30.0
 # Files of three times the VM's memory, written, archived, unpacked, and read by several at once.
