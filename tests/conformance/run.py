@@ -165,6 +165,34 @@ def figures(
     }
 
 
+def clean_up(work: Path) -> None:
+    """End what tests that were killed left behind, and remove their groups on the host."""
+    groups = list(Path("/sys/fs/cgroup").glob("*/runc-cgroups-integration-test"))
+    for top in groups:
+        for state in top.rglob("freezer.state"):
+            state.write_text("THAWED")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"hypercontainer.sandbox.process" in words and str(work).encode() in b" ".join(words):
+            os.kill(int(path.parent.name), signal.SIGKILL)
+    time.sleep(1.0)
+    for top in groups:
+        for directory in sorted(top.rglob("*/"), reverse=True):
+            _remove_group(directory)
+        _remove_group(top)
+
+
+def _remove_group(directory: Path) -> None:
+    try:
+        if directory.is_dir():
+            directory.rmdir()
+    except OSError as error:
+        print(f"conformance: {directory}: {error.strerror}", file=sys.stderr)
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(prog="tests.conformance.run")
@@ -182,7 +210,9 @@ def main() -> int:
     work = Path(args.keep or tempfile.mkdtemp(prefix="runv-conformance-"))
     work.mkdir(parents=True, exist_ok=True)
     logs = work / "logs"
-    logs.mkdir(exist_ok=True)
+    for directory in (logs, work / "tmp"):
+        directory.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = str(work / "tmp")
     good = True
     try:
         install_tools()
@@ -205,6 +235,7 @@ def main() -> int:
         print(f"conformance: {error}", file=sys.stderr)
         return 2
     finally:
+        clean_up(work)
         if not args.keep:
             shutil.rmtree(work, ignore_errors=True)
     return 0 if good else 1
