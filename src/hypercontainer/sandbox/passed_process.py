@@ -80,11 +80,15 @@ class PassedProcess:
         if self._proxy is not None:
             if self._process.pid == INIT:
                 await self._after_others()
-                # Only at its end: what makes memory run out here may take QEMU with it.
-                if status["oom"]:
+                # What makes memory run out here may take QEMU with it, so only when it is to end.
+                if status["oom"] and self._is_last():
                     await asyncio.to_thread(report_oom)
             await self._proxy.exit(status["code"])
         self._over.set()
+
+    def _is_last(self) -> bool:
+        """Whether no other container of the VM is left."""
+        return all(c is self._container or c.status == "stopped" for c in self._sandbox.containers)
 
     async def _after_others(self) -> None:
         """Engines forget a container's other processes once its first one has ended."""
