@@ -31,7 +31,7 @@ async def test_the_copy_follows_the_file(tmp_path: Path) -> None:
     assert (copy.read_text(), file.server) == ("nameserver 10.0.0.1\n", "")
     source.write_text("nameserver 127.0.0.11\n")
     async with asyncio.timeout(10):
-        while not servers:
+        while not servers:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert servers == ["127.0.0.11"]
     assert copy.read_text() == f"nameserver {ADDRESS}\n"
