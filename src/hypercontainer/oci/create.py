@@ -13,7 +13,7 @@ from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
 from ..system import processes
-from . import bundle, cgroups, hooks, records, terminal, validate
+from . import bundle, cgroups, hooks, records, root_view, terminal, validate
 from .launch import launch
 from .namespaces import Placement, entering, place
 from .records import Record, state_of
@@ -141,7 +141,7 @@ def _create_on(
     owner = placement.peer["owner"] if placement.peer else args.id
     sandbox = records.sandbox_directory(args.root, owner)
     process = config.get("process") or {}
-    pid, link = _proxy(args.id, process, placement, group, streams.controlling)
+    pid, link = _proxy(args, process, placement, group, streams.controlling)
     record: Record = {
         "id": args.id,
         "owner": owner,
@@ -160,6 +160,7 @@ def _create_on(
         "uid": os.getuid(),
     }
     try:
+        _show_root(pid, rootfs)
         for kind in ("prestart", "createRuntime", "createContainer"):
             hooks.run(config, kind, state_of(record, "creating"))
         if placement.peer is None and not placement.host_network:
@@ -199,7 +200,7 @@ def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool)
 
 
 def _proxy(
-    cid: str,
+    args: argparse.Namespace,
     process: dict[str, Any],
     placement: Placement,
     group: list[str],
@@ -210,11 +211,20 @@ def _proxy(
     def enter() -> None:
         host_cgroups.enter(group, os.getpid())
         enter_namespace()
+        if not args.no_pivot:
+            root_view.leave_host_mounts()
 
     try:
         return spawn(read_texts(process, "args", "process."), enter, controlling, first=True)
     except OSError as error:
-        raise HyperError(f"network namespace of {cid}: {error.strerror}") from None
+        raise HyperError(f"namespaces of {args.id}: {error.strerror}") from None
+
+
+def _show_root(pid: int, rootfs: str) -> None:
+    try:
+        root_view.show_only(pid, rootfs)
+    except OSError as error:
+        raise HyperError(f"root file system {rootfs}: {error.strerror}: try --no-pivot") from None
 
 
 def _follow_network(sandbox: str, pid: int) -> None:

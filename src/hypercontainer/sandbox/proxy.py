@@ -14,20 +14,25 @@ import termios
 from collections.abc import Callable
 
 _SHELL = "/bin/sh"
-_ENTERED = b"\xff"
+_ENTERED, _READY = b"\xff", b"\n"
 _SIGNALS = "HUP INT QUIT USR1 USR2 ALRM TERM CONT WINCH"
 _MAX_NAME = 4096
-# `read` ends early when a trap ran; without one, the sandbox is gone.
+# `read` ends early when a trap ran; without one, the sandbox is gone. Nothing but the shell itself
+# may run, whose root can be the container's. It counts for half a second or so.
 _SCRIPT = f"""
 for s in {_SIGNALS}; do trap "t=1; echo $s >&3" $s; done
+echo >&3
 while :; do
     t=
     if read -r code <&3; then exit "$code"; fi
-    if [ -z "$t" ]; then sleep @DELAY@; exit 137; fi
+    if [ -z "$t" ]; then
+        i=0; while [ $i -lt @COUNT@ ]; do i=$((i+1)); done
+        exit 137
+    fi
 done
 """
 # The first process of a container must not seem to end before the others.
-_FIRST_DELAY = "0.5"
+_FIRST_COUNT = "300000"
 
 
 def spawn(
@@ -42,7 +47,7 @@ def spawn(
     `enter` runs in it first, to enter namespaces and control groups; it gets
     the signals of `terminal` (a descriptor), such as those of a new size;
     `first` says that it stands for the first process of a container.
-    Returns its pid and our end. Raises OSError when `enter` fails.
+    Returns its pid and our end, once the shell runs. Raises OSError when `enter` fails.
     """
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -53,7 +58,7 @@ def spawn(
             if terminal is not None:
                 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
             script, to_script = os.pipe()
-            script_text = _SCRIPT.replace("@DELAY@", _FIRST_DELAY if first else "0")
+            script_text = _SCRIPT.replace("@COUNT@", _FIRST_COUNT if first else "0")
             os.write(to_script, script_text.encode())
             os.dup2(script, 0)
             null = os.open("/dev/null", os.O_RDWR)
@@ -76,6 +81,8 @@ def spawn(
         os.waitpid(pid, 0)
         number = said[0] if said else 0
         raise OSError(number, os.strerror(number))
+    while said not in (_READY, b""):
+        said = ours.recv(1)
     return pid, ours.detach()
 
 
