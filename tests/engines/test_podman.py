@@ -77,6 +77,18 @@ def test_pause_and_top(podman: Podman) -> None:
     assert podman.state(name)["Status"] == "running"
 
 
+def test_copy(podman: Podman, tmp_path: Path) -> None:
+    """Podman enters the mount namespace of the container's process: not the host's."""
+    (tmp_path / "in").write_text("content\n")
+    name = podman.start(IMAGE, "sleep", "1000")
+    target = f"/tmp/{podman.name}"
+    podman.check("cp", str(tmp_path / "in"), f"{name}:{target}")
+    assert podman.check("exec", name, "cat", target) == "content\n"
+    assert not Path(target).exists()
+    podman.check("cp", f"{name}:{target}", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "content\n"
+
+
 def test_limits(podman: Podman) -> None:
     options = ("-m", "64m", "--pids-limit", "77", "--cpus", "0.5", "--ulimit", "nofile=100:200")
     script = "cd /sys/fs/cgroup; cat memory.max pids.max cpu.max; ulimit -n"
