@@ -5,6 +5,7 @@ import json
 import pwd
 import signal
 import sys
+import time
 from typing import Any
 
 from ..errors import BadRequest, HyperError, NotFound, NotRunning
@@ -17,6 +18,7 @@ from .records import Record
 
 _END_BOUND = 30.0
 _KILL_BOUND = 5.0
+_NEWS_BOUND = 3.0
 
 
 def start(args: argparse.Namespace) -> int:
@@ -62,20 +64,27 @@ def kill(args: argparse.Namespace) -> int:
     """Send a signal to the container's first process, or to all."""
     record = records.load(args.root, args.id)
     signum = parse_signal(args.signal)
-    current, _ = records.status(args.root, record)
-    if current == "stopped":
-        if args.all:
+    if not _stopped(args.root, record):
+        if signum == 0:
             return 0
-        raise NotRunning("container not running")
-    if signum == 0:
+        request = {"container": record["guest_id"], "process": "init", "signal": signum}
+        try:
+            call(records.sandbox_of(args.root, record), "signal", {**request, "all": args.all})
+            return 0
+        except HyperError:
+            # The guest may know of its end before the sandbox has told it.
+            deadline = time.monotonic() + _NEWS_BOUND
+            while not _stopped(args.root, record):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+    if args.all:
         return 0
-    sandbox = records.sandbox_of(args.root, record)
-    call(
-        sandbox,
-        "signal",
-        {"container": record["guest_id"], "process": "init", "signal": signum, "all": args.all},
-    )
-    return 0
+    raise NotRunning("container not running")
+
+
+def _stopped(root: str, record: Record) -> bool:
+    return records.status(root, record)[0] == "stopped"
 
 
 def parse_signal(text: str) -> int:
