@@ -79,7 +79,6 @@ def _by_runv(directory: Path) -> Iterator[Result]:
         )
     try:
         yield Result("runv exec of `true`", "ms", _commands([*command, "exec", "bench", "true"]))
-        yield Result("runv state", "ms", _commands([*command, "state", "bench"]))
     finally:
         subprocess.run([*command, "delete", "--force", "bench"], check=True, timeout=COMMAND_BOUND)
 
@@ -102,7 +101,6 @@ def _by_runc(directory: Path) -> Iterator[Result]:
         return
     try:
         yield Result("runc exec of `true`", "ms", _commands([*command, "exec", "bench", "true"]))
-        yield Result("runc state", "ms", _commands([*command, "state", "bench"]))
     finally:
         subprocess.run([*command, "delete", "--force", "bench"], check=True, timeout=COMMAND_BOUND)
 
