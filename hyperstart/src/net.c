@@ -235,6 +235,33 @@ static int change_identity(int index, const struct interface_spec *spec, struct 
     return transact(&request) < 0 ? fail_errno(failure, "network interface") : 0;
 }
 
+/* "10.0.2.7 02:00:00:00:00:07" is there for good; "-10.0.2.7" goes, if it is there. */
+static int change_neighbour(int index, const char *text, struct failure *failure)
+{
+    unsigned char address[16], mac[6], length;
+    char host[64];
+    int family;
+    bool gone = *text == '-';
+    const char *start = text + gone;
+    size_t size = strcspn(start, " ");
+    snprintf(host, sizeof host, "%.*s", (int)size, start);
+    if (!parse_cidr(host, &family, address, &length) ||
+        (!gone && (!start[size] || !parse_mac(start + size + 1, mac))))
+        return fail(failure, FAIL_BAD_REQUEST, "bad neighbour %.64s", text);
+    struct netlink_request request;
+    begin(&request, gone ? RTM_DELNEIGH : RTM_NEWNEIGH, gone ? 0 : NLM_F_CREATE | NLM_F_REPLACE);
+    struct ndmsg *message = add_payload(&request, sizeof *message);
+    message->ndm_family = (unsigned char)family;
+    message->ndm_ifindex = index;
+    message->ndm_state = NUD_PERMANENT;
+    add_attribute(&request, NDA_DST, address, address_size(family));
+    if (!gone)
+        add_attribute(&request, NDA_LLADDR, mac, sizeof mac);
+    if (transact(&request) == 0 || (gone && errno == ENOENT))
+        return 0;
+    return fail_errno(failure, "neighbour %.64s", text);
+}
+
 int net_setup_interface(const struct interface_spec *spec, struct failure *failure)
 {
     int index = find_interface(spec, failure);
@@ -245,6 +272,9 @@ int net_setup_interface(const struct interface_spec *spec, struct failure *failu
             return -1;
     if (set_up(index, spec->up) < 0)
         return fail_errno(failure, "network interface %s", spec->up ? "up" : "down");
+    for (size_t i = 0; i < spec->neighbours_count; i++)
+        if (change_neighbour(index, spec->neighbours[i], failure) < 0)
+            return -1;
     return 0;
 }
 

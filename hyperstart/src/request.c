@@ -152,6 +152,7 @@ static void decode_interface(struct json *json, struct interface_spec *spec)
     spec->new_mac = json_string(json, 0, "newmac", JSON_OPTIONAL);
     spec->mtu = (unsigned)json_int(json, 0, "mtu", 0, 1 << 24, 0);
     spec->addresses = json_strings(json, 0, "addresses", &spec->addresses_count);
+    spec->neighbours = json_strings(json, 0, "neighbours", &spec->neighbours_count);
     spec->up = json_bool(json, 0, "up", true);
     if (!spec->device && !spec->mac)
         fail(json->failure, FAIL_BAD_REQUEST, "device or mac is missing");

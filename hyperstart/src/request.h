@@ -186,8 +186,8 @@ struct pod_spec {
 struct interface_spec {
     char *device, *mac, *name, *new_mac;
     unsigned mtu; /* 0: unchanged */
-    char **addresses;
-    size_t addresses_count;
+    char **addresses, **neighbours;
+    size_t addresses_count, neighbours_count;
     bool up;
 };
 

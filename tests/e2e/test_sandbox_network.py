@@ -22,6 +22,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 
+_NEIGHBOUR = ("neighbour", "replace", "nud", "permanent")
+_MAC = "02:77:00:00:00:50"
 _CAPABILITIES = ["CAP_NET_RAW", "CAP_NET_ADMIN"]
 
 
@@ -84,6 +86,8 @@ def networks() -> Iterator[Networks]:
         networks.inside("route", "add", "default", "via", "10.77.0.1")
         networks.inside("-6", "route", "add", "default", "via", "fd00:0::1")
         networks.inside("route", "add", "10.99.0.0/16", "dev", "eth0")
+        networks.inside(*_NEIGHBOUR, "10.77.0.50", "lladdr", _MAC, "dev", "eth0")
+        networks.inside("-6", *_NEIGHBOUR, "fd00::50", "lladdr", _MAC, "dev", "eth0")
         yield networks
     finally:
         networks.close()
@@ -146,6 +150,8 @@ async def test_what_the_engine_made_is_in_the_guest(tmp_path: Path, networks: Ne
             "default via fd00::1 dev eth0",
         ):
             assert part in seen
+        for address in ("10.77.0.50", "fd00::50"):
+            assert f"{address} dev eth0 lladdr {_MAC}" in await guest.sh("ip neigh")
         for target in ("10.77.0.1", "fd00::1"):
             assert "1 packets received" in await guest.sh(f"ping -c 1 -w 10 {target}")
         reached = ["busybox", "ping", "-c", "1", "-w", "10", "10.77.0.2"]

@@ -24,7 +24,8 @@ _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
 
 class Interface(NamedTuple):
-    """An interface of the namespace; `addresses` are in CIDR form."""
+    """An interface of the namespace; `addresses` are in CIDR form, the
+    permanent `neighbours` as "ADDRESS MAC"."""
 
     number: int
     name: str
@@ -32,6 +33,7 @@ class Interface(NamedTuple):
     mtu: int
     up: bool
     addresses: tuple[str, ...]
+    neighbours: tuple[str, ...] = ()
 
 
 class Route(NamedTuple):
@@ -63,6 +65,7 @@ def _query(*argv: str) -> list[dict[str, Any]]:
 def interfaces() -> list[Interface]:
     """The interfaces of this namespace, but for loopback and our own taps."""
     found = []
+    neighbours = _query("neighbour", "show", "nud", "permanent")
     for link in _query("-d", "address", "show"):
         name = str(link.get("ifname", ""))
         if link.get("link_type") != "ether" or name.startswith(TAP_PREFIX):
@@ -73,9 +76,13 @@ def interfaces() -> list[Interface]:
             if a.get("scope") != "link" and "local" in a
         )
         up = "UP" in link.get("flags", [])
-        found.append(
-            Interface(link["ifindex"], name, link["address"], link.get("mtu", 1500), up, addresses)
+        known = tuple(
+            f"{n['dst']} {n['lladdr']}"
+            for n in neighbours
+            if n.get("dev") == name and "lladdr" in n
         )
+        mtu = link.get("mtu", 1500)
+        found.append(Interface(link["ifindex"], name, link["address"], mtu, up, addresses, known))
     return found
 
 

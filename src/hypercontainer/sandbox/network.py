@@ -191,4 +191,7 @@ def _setup(wanted: Interface, known: Interface | None) -> dict[str, Any]:
     old = known.addresses if known else ()
     gone = [f"-{a}" for a in old if a not in wanted.addresses]
     payload["addresses"] = [*gone, *wanted.addresses]
+    former = known.neighbours if known else ()
+    forgotten = [f"-{n.split()[0]}" for n in former if n not in wanted.neighbours]
+    payload["neighbours"] = [*forgotten, *wanted.neighbours]
     return payload
