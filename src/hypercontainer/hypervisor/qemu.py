@@ -214,10 +214,6 @@ class Qemu:
         self._qmp.send_fd_scm(fd)
         await self._execute("getfd", fdname=name)
 
-    async def quit(self) -> None:
-        """Ask QEMU to end, at once and without the guest."""
-        await self._execute("quit")
-
     async def close(self) -> None:
         """Let the monitor go, whether QEMU lives or not; wakes those who wait for it."""
         self._closed = True

@@ -383,10 +383,6 @@ class Sandbox:
             await self._network.stop()
             self._network = None
 
-    def console_log(self) -> str:
-        """The path of the console's log."""
-        return os.path.join(self._state_dir, "console.log")
-
 
 def _forget_finished(container: Container) -> None:
     for pid, process in list(container.processes.items()):
