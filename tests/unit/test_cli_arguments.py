@@ -212,11 +212,11 @@ def test_a_bare_command_line_leaves_everything_to_the_image() -> None:
 def test_since() -> None:
     import time
 
-    assert moment("1700000000.5") == "1700000000.5"
-    assert moment("2023-11-14T22:13:20Z") == "1700000000.000000"
-    assert abs(float(moment("1h30m")) - (time.time() - 5400)) < 5
+    assert moment("1700000000.5", "--since") == "1700000000.5"
+    assert moment("2023-11-14T22:13:20Z", "--since") == "1700000000.000000"
+    assert abs(float(moment("1h30m", "--since")) - (time.time() - 5400)) < 5
     with pytest.raises(UsageError):
-        moment("yesterday")
+        moment("yesterday", "--since")
 
 
 def test_parser_has_no_abbreviations() -> None:

@@ -42,6 +42,7 @@ COMMANDS = {
     "wait": Command("containers", "wait for containers to end and print their exit codes"),
     "list": Command("listing", "list containers"),
     "logs": Command("listing", "show what a container wrote"),
+    "events": Command("events", "show what happens to containers, images and the like"),
     "inspect": Command("listing", "show everything about containers or images, as JSON"),
     "images": Command("images", "list images"),
     "pull": Command("images", "pull images from a registry"),

@@ -78,7 +78,7 @@ def command_logs(session: Session, args: argparse.Namespace) -> int:
 
     if args.tail != "all" and not (args.tail.isascii() and args.tail.isdigit()):
         raise UsageError(f"--tail: {args.tail!r} is neither a number nor 'all'")
-    since = None if args.since is None else moment(args.since)
+    since = None if args.since is None else moment(args.since, "--since")
     client = session.client()
     tty = bool(client.inspect_container(args.container)["Config"].get("Tty"))
     frames = Demultiplexer()
@@ -98,8 +98,8 @@ def command_logs(session: Session, args: argparse.Namespace) -> int:
     return 0
 
 
-def moment(text: str) -> str:
-    """Seconds since 1970 of a time or of a span before now. Raises UsageError."""
+def moment(text: str, option: str) -> str:
+    """Seconds since 1970 of a time or of a span before now. Raises UsageError naming `option`."""
     import re
     import time
 
@@ -114,7 +114,7 @@ def moment(text: str) -> str:
         return f"{time.time() - span:.6f}"
     if seconds := seconds_of(text):
         return f"{seconds:.6f}"
-    raise UsageError(f"--since: {text!r} is neither a time nor a span such as 10m")
+    raise UsageError(f"{option}: {text!r} is neither a time nor a span such as 10m")
 
 
 def configure_inspect(parser: Parser) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ..errors import HyperError, NotFound, from_wire
 from . import spec as _spec
 from .transport import Address, Transport
@@ -77,6 +79,21 @@ class Client:
         if not isinstance(value, dict):
             raise HyperError(f"hyperd answered with {type(value).__name__} instead of an object")
         return value
+
+    def events(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        filters: Mapping[str, Sequence[str]] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """What happens, as it happens, in Docker's form; until `until`, before it from `since` on.
+
+        Times are seconds since 1970 or RFC 3339; `filters` names for a key (type,
+        event, container, label …) the values that are wanted.
+        """
+        params: Params = {"since": since, "until": until, "filters": json.dumps(filters or {})}
+        return self._http.request("GET", "/events", params, timeout=None).lines()
 
     # Pods
 

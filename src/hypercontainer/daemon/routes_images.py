@@ -82,7 +82,12 @@ async def create(request: web.Request) -> web.StreamResponse:
         name = f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
     auth = _auth(request.headers.get("X-Registry-Auth", ""))
     stream = _Stream(request)
-    return await stream.run(of(request).images.pull(name, auth=auth, progress=stream.progress))
+
+    async def pull() -> None:
+        await of(request).images.pull(name, auth=auth, progress=stream.progress)
+        of(request).pods.events.emit("image", "pull", name, {"name": name})
+
+    return await stream.run(pull())
 
 
 def _auth(header: str) -> Auth | None:
@@ -113,7 +118,13 @@ async def load(request: web.Request) -> web.StreamResponse:
     """Load images from an archive, the body."""
     stream = _Stream(request)
     body = request.content.iter_chunked(_CHUNK)
-    return await stream.run(of(request).images.load(body, progress=stream.progress))
+
+    async def work() -> None:
+        for image in await of(request).images.load(body, progress=stream.progress):
+            name = image.repo_tags[0] if image.repo_tags else image.id
+            of(request).pods.events.emit("image", "load", image.id, {"name": name})
+
+    return await stream.run(work())
 
 
 def _created(image: Image) -> int:
@@ -190,6 +201,11 @@ async def remove(request: web.Request) -> web.Response:
         force=params.boolean(request, "force"),
         in_use=context.pods.uses_image,
     )
+    for item in removed:
+        if name := item.get("untagged"):
+            context.pods.events.emit("image", "untag", name, {"name": name})
+        elif image_id := item.get("deleted"):
+            context.pods.events.emit("image", "delete", image_id, {"name": image_id})
     return web.json_response({"imagesList": removed})
 
 

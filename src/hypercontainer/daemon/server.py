@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..errors import BadRequest, HyperError, NotSupported, to_wire
-from . import routes_containers, routes_images, routes_pods, routes_system
+from . import routes_containers, routes_events, routes_images, routes_pods, routes_system
 from .context import CONTEXT, Context
 from .params import MAX_BODY
 
@@ -23,7 +23,7 @@ _SHUTDOWN_BOUND = 2.0
 _BACKLOG = 256
 
 # Routes that may take as long as a container lives: they do not hold the end of hyperd up.
-_PATIENT = ("/attach", "/exec/start", "/exitcode", "/container/logs")
+_PATIENT = ("/attach", "/exec/start", "/exitcode", "/container/logs", "/events")
 _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 
 # Routes of the original that come with later versions.
@@ -55,6 +55,7 @@ def routes() -> list[web.RouteDef]:
     """All routes, without versions."""
     return [
         *routes_system.ROUTES,
+        *routes_events.ROUTES,
         *routes_pods.ROUTES,
         *routes_containers.ROUTES,
         *routes_images.ROUTES,

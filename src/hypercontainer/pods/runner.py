@@ -12,6 +12,7 @@ from ..errors import HyperError, NoSpace, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_state
 from . import oci
+from .events import Events
 from .layout import Layout
 from .model import LIVE, Container, Pod, State, Status, now
 from .plans import Defaults, Plan, Planner
@@ -37,6 +38,7 @@ class Runner:
         store: Store,
         images: ImageStore,
         defaults: Defaults,
+        events: Events,
         on_end: Callable[[Pod], None],
     ) -> None:
         self.zygote: Zygote | None = None
@@ -44,6 +46,7 @@ class Runner:
         self._store = store
         self._planner = Planner(layout, images, defaults)
         self._defaults = defaults
+        self._events = events
         self._on_end = on_end
         self._watchers: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
@@ -89,7 +92,10 @@ class Runner:
             container.state.status = Status.RUNNING
             container.state.started_at = started
         self._store.save(*containers)
+        if fresh:
+            self._events.pod("start", pod)
         for plan in plans:
+            self._events.container("start", pod, plan.container)
             self.watch(pod, plan.container, client)
             await self._connect(client, plan.container, plan.stdin)
 
@@ -228,6 +234,10 @@ class Runner:
         state.finished_at = status.finished_at or now()
         state.pid = 0
         self._save_if_possible(container)
+        if status.oom:
+            self._events.container("oom", pod, container)
+        about = {"exitCode": str(state.exit_code), "reason": state.reason}
+        self._events.container("die", pod, container, **about)
         self._settle(pod, [container])
 
     def _settle(self, pod: Pod, ended: list[Container]) -> None:
@@ -235,6 +245,7 @@ class Runner:
         if not any(c.state.status in (*LIVE, Status.STARTING) for c in pod.containers):
             pod.client = None
             self._endings[pod.id] = asyncio.create_task(self._clear(pod))
+            self._events.pod("stop", pod)
             self._on_end(pod)
         for container in ended:
             container.ended.set()
@@ -266,7 +277,9 @@ class Runner:
         if any(c.state.status == Status.PAUSED for c in live):
             await self.pause(pod, False)
         for container in live:
-            await _signal(client, container, oci.stop_signal_of(container))
+            signum = oci.stop_signal_of(container)
+            self._events.container("kill", pod, container, signal=str(signum))
+            await _signal(client, container, signum)
         if not await _ended(live, grace):
             for container in live:
                 if container.live:
@@ -275,6 +288,8 @@ class Runner:
             if not await _ended(live, _KILL_BOUND):
                 await self.kill_vm(pod)
                 await _ended(live, _KILL_BOUND)
+        for container in live:
+            self._events.container("stop", pod, container)
         if not pod.live:
             await self.ended(pod.id)
 
@@ -297,6 +312,7 @@ class Runner:
             if container.state.status == Status.PAUSED:
                 await self.pause(pod, False)
         await pod.client.signal(container.id, "init", signum)
+        self._events.container("kill", pod, container, signal=str(signum))
 
     async def pause(self, pod: Pod, paused: bool) -> None:
         """Stop or continue a pod's VM. Raises NotRunning in a wrong state."""
@@ -309,6 +325,8 @@ class Runner:
             if container.live:
                 container.state.status = Status.PAUSED if paused else Status.RUNNING
         self._store.save(*live)
+        for container in live:
+            self._events.container("pause" if paused else "unpause", pod, container)
 
     async def remove_files(self, pod_id: str, containers: list[Container]) -> None:
         """Remove what containers have on disk, once their VM is gone."""

@@ -12,6 +12,7 @@ from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, Zygote
 from . import oci, recovery
+from .events import Events
 from .execs import Execs
 from .layout import Layout
 from .model import Attachment, Container, Pod, Status, now
@@ -52,7 +53,8 @@ class PodService:
         self.store = store
         self.images = images
         self.pods: dict[str, Pod] = {}
-        self.runner = Runner(layout, store, images, defaults, self.pod_ended)
+        self.events = Events()
+        self.runner = Runner(layout, store, images, defaults, self.events, self.pod_ended)
         self.execs = Execs()
         self._containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}
@@ -158,6 +160,9 @@ class PodService:
             pod.containers.append(container)
         self.store.add_pod(pod)
         self._add(pod)
+        self.events.pod("create", pod)
+        for container in pod.containers:
+            self.events.container("create", pod, container)
         return pod
 
     def _named(self, spec: PodSpec) -> PodSpec:
@@ -201,10 +206,12 @@ class PodService:
                 if not future.done():
                     future.set_exception(NotFound(f"container {container.name} was removed"))
             container.ended.set()
+            self.events.container("destroy", pod, container)
         while len(self._gone) > _REMEMBERED:
             self._gone.popitem(last=False)
         if set(containers) == set(pod.containers):
             self.pods.pop(pod.id, None)
+            self.events.pod("destroy", pod)
         else:
             pod.containers = [c for c in pod.containers if c not in containers]
         return cleared
