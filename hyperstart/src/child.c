@@ -17,7 +17,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "cgroup.h"
+#include "container.h"
 #include "mounts.h"
 #include "net.h"
 #include "path.h"
@@ -230,7 +232,7 @@ static int build_container(const struct child *child, int *slave, struct failure
 static int enter_container(const struct child *child, int *slave, struct failure *failure)
 {
     int master = -1;
-    if (cgroup_join(child->container, child->init_pid, failure) < 0)
+    if (cgroup_join(child->container->id, child->init_pid, failure) < 0)
         return -1;
     /* /dev/null of the VM: the container's own may be anything. */
     if (!child->process->terminal && set_standard_fds(child, -1, failure) < 0)
@@ -238,7 +240,7 @@ static int enter_container(const struct child *child, int *slave, struct failure
     int kinds = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP |
                 namespace_kinds[NS_TIME].flag;
     if (setns(child->init, kinds) < 0)
-        return fail_errno(failure, "namespaces of container %s", child->container);
+        return fail_errno(failure, "namespaces of container %s", child->container->id);
     if (child->process->terminal) {
         int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
         master = open_terminal(root, slave, failure);
@@ -259,6 +261,25 @@ static void wait_for_start(const struct child *child)
         _exit(FAIL_SETUP);
 }
 
+/* Files of the container are read or written, outside its pid namespace and its limits. */
+_Noreturn static void serve_archive(const struct child *child)
+{
+    struct failure failure = {0};
+    if (set_standard_fds(child, -1, &failure) < 0)
+        give_up(child, &failure);
+    send_report(child, REPORT_READY, NULL, -1);
+    send_report(child, REPORT_EXECUTING, NULL, -1);
+    close(child->report);
+    _exit(archive_run(child, &failure));
+}
+
+/* A container that others only look into: nothing of the image runs. */
+_Noreturn static void stay_idle(void)
+{
+    for (;;)
+        pause();
+}
+
 _Noreturn void child_run(const struct child *child)
 {
     struct failure failure = {0};
@@ -269,15 +290,20 @@ _Noreturn void child_run(const struct child *child)
                   child->join[4], child->join[5], child->join[6]};
     child_reset(keep, sizeof keep / sizeof keep[0]);
     setsid();
+    if (child->process->archive)
+        serve_archive(child);
     if (set_oom_score(child->process, &failure) == 0)
         master = child->spec ? build_container(child, &slave, &failure)
                              : enter_container(child, &slave, &failure);
-    if (failure.code || process_prepare(child->process, &program, &failure) < 0)
+    if (failure.code ||
+        (!child->process->idle && process_prepare(child->process, &program, &failure) < 0))
         give_up(child, &failure);
     give_standard_fds(program.identity.uid);
     send_report(child, REPORT_READY, NULL, master);
     if (child->spec)
         wait_for_start(child);
+    if (child->process->idle)
+        stay_idle();
     syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
     send_report(child, REPORT_EXECUTING, NULL, -1); /* the filter may forbid it later */
     if (process_confine(child->process, &program, &failure) == 0)

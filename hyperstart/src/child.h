@@ -5,6 +5,8 @@
 
 #include "request.h"
 
+struct container;
+
 enum report_kind {
     REPORT_READY,     /* set up; carries the pty's master for a terminal */
     REPORT_EXECUTING, /* the end of the socket after this means: executed */
@@ -22,7 +24,7 @@ struct child {
     int join[NS_COUNT];   /* pidfds whose namespaces a new container joins, or -1 */
     int init;             /* EXECCMD: pidfd of the container's init, else -1 */
     pid_t init_pid;
-    const char *container; /* its id */
+    const struct container *container;
     const struct container_spec *spec; /* NULL for EXECCMD */
     const struct process_spec *process;
 };

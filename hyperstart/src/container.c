@@ -54,6 +54,8 @@ static void use_disks(struct container *container, const struct container_spec *
     const struct rootfs_spec *rootfs = &spec->rootfs;
     size_t most = rootfs->lower_count + 1 + spec->mounts_count;
     container->disks = allocate(most * sizeof *container->disks);
+    container->lower_count = rootfs->lower_count;
+    container->has_upper = rootfs->kind == ROOTFS_OVERLAY && rootfs->upper;
     for (size_t i = 0; i < rootfs->lower_count; i++)
         use_disk(container, &rootfs->lower[i]);
     if (rootfs->upper)
@@ -119,7 +121,7 @@ void container_exec(uint64_t seq, struct container *container, const struct proc
         fail(&failure, FAIL_EXISTS, "process %s exists", spec->id);
     else if (!container->init || container->init->state == PROCESS_SETUP)
         fail(&failure, FAIL_SETUP, "container %s is not running", container->id);
-    else if (container->frozen)
+    else if (container->frozen && !spec->archive)
         fail(&failure, FAIL_SETUP, "container %s is paused", container->id);
     else if (launch_check(spec, &failure) == 0)
         launch(container, NULL, spec, seq, &failure);

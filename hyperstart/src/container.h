@@ -44,8 +44,9 @@ struct container {
     struct process *init; /* NULL once it is over */
     struct oom_watch oom;
     bool frozen, removing;
-    struct disk_address *disks;
-    size_t disks_count;
+    struct disk_address *disks; /* an overlay's layers, its upper disk, those of mounts */
+    size_t disks_count, lower_count;
+    bool has_upper;
 };
 
 struct container *container_find(const char *id);

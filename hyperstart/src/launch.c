@@ -206,14 +206,14 @@ int launch(struct container *container, const struct container_spec *spec,
         .err = plumbing.err[1],
         .init = spec ? -1 : container->init->pidfd,
         .init_pid = spec ? 0 : container->init->pid,
-        .container = container->id,
+        .container = container,
         .spec = spec,
         .process = process_spec,
     };
     for (int kind = 0; kind < NS_COUNT; kind++)
         child.join[kind] = spec ? init_pidfd(spec->join[kind]) : -1;
     pid_t pid = spec ? fork_into(spec->unshare & CLONE_NEWPID, child.join[NS_PID])
-                     : fork_into(false, child.init);
+                     : fork_into(false, process_spec->archive ? -1 : child.init);
     if (pid == 0)
         child_run(&child);
     if (pid < 0) {
@@ -278,6 +278,12 @@ static void describe_death(struct process *process, int status)
              process->id);
 }
 
+static void kill_all(struct container *container)
+{
+    for (struct process *process = container->processes; process; process = process->next)
+        kill(process->pid, SIGKILL);
+}
+
 static void end_process(struct process *process, int status)
 {
     struct container *container = process->container;
@@ -285,8 +291,10 @@ static void end_process(struct process *process, int status)
     read_reports(process); /* what it said last */
     loop_remove(&process->report);
     unlink_process(process);
-    if (was_init)
+    if (was_init) {
         cgroup_kill(container->id, SIGKILL); /* when it has no pid namespace of its own */
+        kill_all(container);                 /* and what is in no cgroup of it */
+    }
     if (process->seq)
         describe_death(process, status);
     if (process->known) {

@@ -108,7 +108,19 @@ struct scheduler_spec {
     uint64_t flags, runtime, deadline, period;
 };
 
+enum archive_op { ARCHIVE_STAT, ARCHIVE_GET, ARCHIVE_PUT, ARCHIVE_UPPER, ARCHIVE_CHANGES };
+
+/* Files of a container, read or written by hyperstart itself. */
+struct archive_spec {
+    enum archive_op op;
+    char *path;       /* in the container */
+    bool follow;      /* a symlink at its end too */
+    bool rootfs_only; /* without what is mounted below it */
+};
+
 struct process_spec {
+    struct archive_spec *archive; /* instead of a program */
+    bool idle;                    /* no program: it waits until it is killed */
     char *id, **args, **env, *cwd;
     size_t args_count, env_count;
     char *user_name; /* NULL: uid and gid count */
@@ -221,6 +233,27 @@ struct request {
 int request_decode(struct request *request, uint32_t code, const char *json, size_t size,
                    struct failure *failure);
 void request_free(struct request *request);
+
+/* The header of a record that is put into a container (archive.h). */
+enum { ENTRY_XATTRS_MAX = 64 };
+struct entry_xattr {
+    char *name;
+    uint8_t *value;
+    size_t size;
+};
+struct entry_spec {
+    char *path, *target; /* target of a symlink, or of a hard link */
+    char type;           /* f, d, l, h, c, b or p */
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+    int64_t size, seconds, nanoseconds;
+    unsigned major, minor;
+    struct entry_xattr xattrs[ENTRY_XATTRS_MAX];
+    size_t xattrs_count;
+};
+int entry_decode(struct entry_spec *entry, struct arena *arena, const char *json, size_t size,
+                 struct failure *failure);
 
 /* Pieces of it, for the tests. */
 bool valid_id(const char *id);

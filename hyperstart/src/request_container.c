@@ -220,6 +220,27 @@ void decode_device_rules(struct json *json, int object, struct device_rules *rul
         }                                                                            \
     } while (0)
 
+static void decode_archive(struct json *json, int object, struct process_spec *spec)
+{
+    static const char *const ops[] = {"stat", "get", "put", "upper", "changes"};
+    int archive = json_object(json, object, "archive");
+    if (archive < 0)
+        return;
+    spec->archive = arena_alloc(json->arena, sizeof *spec->archive);
+    spec->archive->path = decode_path(json, archive, "path", JSON_OPTIONAL);
+    if (!spec->archive->path)
+        spec->archive->path = arena_printf(json->arena, "/");
+    spec->archive->follow = json_bool(json, archive, "follow", false);
+    spec->archive->rootfs_only = json_bool(json, archive, "rootfs_only", false);
+    char *op = json_string(json, archive, "op", JSON_REQUIRED);
+    size_t found = 0;
+    while (op && found < sizeof ops / sizeof ops[0] && strcmp(ops[found], op) != 0)
+        found++;
+    if (!op || found == sizeof ops / sizeof ops[0])
+        fail(json->failure, FAIL_BAD_REQUEST, "unknown archive.op");
+    spec->archive->op = (enum archive_op)found;
+}
+
 void decode_container(struct json *json, struct container_spec *spec)
 {
     spec->id = decode_id(json, 0, "id");
@@ -246,6 +267,8 @@ void decode_container(struct json *json, struct container_spec *spec)
     if (process < 0)
         fail(json->failure, FAIL_BAD_REQUEST, "process is missing");
     decode_process(json, process, &spec->process);
+    if (spec->process.archive)
+        fail(json->failure, FAIL_BAD_REQUEST, "archive is for EXECCMD");
     if (spec->process.id && strcmp(spec->process.id, INIT_PROCESS) != 0)
         fail(json->failure, FAIL_BAD_REQUEST, "the first process of a container is called init");
 }
@@ -359,7 +382,9 @@ void decode_process(struct json *json, int object, struct process_spec *spec)
 {
     spec->id = decode_id(json, object, "id");
     spec->args = json_strings(json, object, "args", &spec->args_count);
-    if (!spec->args_count)
+    spec->idle = json_bool(json, object, "idle", false);
+    decode_archive(json, object, spec);
+    if (!spec->args_count && !spec->idle && !spec->archive)
         fail(json->failure, FAIL_BAD_REQUEST, "args is empty");
     spec->env = json_strings(json, object, "env", &spec->env_count);
     spec->cwd = decode_path(json, object, "cwd", JSON_OPTIONAL);
