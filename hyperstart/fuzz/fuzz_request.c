@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int result = request_decode(&request, data[0], json, size - 1, &failure);
     if ((result < 0) != (failure.code != 0) || (!result && !request.seq))
         abort();
-    if (!result && data[0] == NEWCONTAINER && !request.new_container.process.args[0])
+    const struct process_spec *init = &request.new_container.process;
+    if (!result && data[0] == NEWCONTAINER && !init->args[0] && !init->idle)
         abort();
     request_free(&request);
     free(json);

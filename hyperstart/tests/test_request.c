@@ -28,6 +28,55 @@ static int decode(uint32_t code, const char *json)
     "{\"seq\":2,\"id\":\"web\"," OVERLAY ",\"namespaces\":[\"pid\",\"mount\",\"network\"]," \
     more PROCESS "}"
 
+TEST(archive)
+{
+    CHECK(decode(EXECCMD, "{\"seq\":1,\"container\":\"web\",\"process\":{\"id\":\"f\","
+                          "\"archive\":{\"op\":\"put\",\"path\":\"/data\"}}}") == 0);
+    CHECK(request.exec.archive->op == ARCHIVE_PUT);
+    CHECK_TEXT(request.exec.archive->path, "/data");
+    CHECK(decode(EXECCMD, "{\"seq\":1,\"container\":\"web\",\"process\":{\"id\":\"f\","
+                          "\"archive\":{\"op\":\"erase\"}}}") < 0);
+    CHECK(decode(EXECCMD, "{\"seq\":1,\"container\":\"web\",\"process\":{\"id\":\"f\","
+                          "\"archive\":{\"op\":\"get\",\"path\":\"data\"}}}") < 0);
+    CHECK(decode(EXECCMD, "{\"seq\":1,\"container\":\"web\",\"process\":{\"id\":\"f\"}}") < 0);
+}
+
+static struct entry_spec header;
+static struct arena arena;
+
+static int entry_of(const char *json)
+{
+    memset(&failure, 0, sizeof failure);
+    arena_free(&arena);
+    return entry_decode(&header, &arena, json, strlen(json), &failure);
+}
+
+TEST(entries)
+{
+    CHECK(entry_of("{\"path\":\"a/b\",\"type\":\"f\",\"mode\":2541,\"uid\":7,\"size\":9,"
+                   "\"sec\":-5,\"nsec\":1,\"xattrs\":{\"user.x\":\"YWI=\",\"user.y\":\"\"}}") ==
+          0);
+    CHECK_TEXT(header.path, "a/b");
+    CHECK(header.type == 'f' && header.mode == 04755 && header.uid == 7 && header.size == 9);
+    CHECK(header.seconds == -5 && header.xattrs_count == 2 && header.xattrs[0].size == 2);
+    static const char *const bad[] = {
+        "{\"path\":\"/a\",\"type\":\"f\"}",
+        "{\"path\":\"a/../b\",\"type\":\"f\"}",
+        "{\"path\":\"a\",\"type\":\"w\"}",
+        "{\"path\":\"a\",\"type\":\"l\"}",
+        "{\"path\":\"a\",\"type\":\"h\",\"target\":\"../x\"}",
+        "{\"path\":\"a\",\"type\":\"h\",\"target\":\"/x\"}",
+        "{\"path\":\"a\",\"type\":\"d\",\"size\":1}",
+        "{\"path\":\"a\",\"type\":\"f\",\"size\":-1}",
+        "{\"path\":\"a\",\"type\":\"f\",\"xattrs\":{\"user.x\":\"!\"}}",
+        "{\"path\":\"a\",\"type\":\"f\",\"xattrs\":{\"user.x\":5}}",
+        "[]",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CHECK(entry_of(bad[i]) < 0);
+    arena_free(&arena);
+}
+
 TEST(new_container)
 {
     CHECK(decode(NEWCONTAINER,

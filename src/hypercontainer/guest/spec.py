@@ -80,9 +80,13 @@ def container_message(
 def process_message(
     pid: str, process: dict[str, Any], *, stdio: int, stderr: int | None, stdin: bool
 ) -> dict[str, Any]:
-    """The `process` object of NEWCONTAINER and EXECCMD. Raises BadRequest naming the key."""
+    """The `process` object of NEWCONTAINER and EXECCMD. Raises BadRequest naming the key.
+
+    One with `idle` runs no program: it holds its container's files for others to look at.
+    """
+    idle = process.get("idle") is True
     args = read_texts(process, "args", "process.")
-    if not args:
+    if not args and not idle:
         raise BadRequest("process.args: a program is needed")
     cwd = read_text(process, "cwd", "process.") or "/"
     if not cwd.startswith("/"):
@@ -99,6 +103,7 @@ def process_message(
         "cols": read_integer(size, "width", "process.consoleSize."),
         "stdin": stdin,
         "stdio": stdio,
+        "idle": idle,
         "rlimits": [_rlimit(r, where) for where, r in read_objects(process, "rlimits", "process.")],
         "no_new_privs": bool(process.get("noNewPrivileges", False)),
         **scheduling_keys(process),

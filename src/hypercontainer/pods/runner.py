@@ -44,7 +44,7 @@ class Runner:
         self.zygote: Zygote | None = None
         self._layout = layout
         self._store = store
-        self._planner = Planner(layout, images, defaults)
+        self.planner = Planner(layout, images, defaults)
         self._defaults = defaults
         self._events = events
         self._on_end = on_end
@@ -71,7 +71,7 @@ class Runner:
             container.kill_reason = ""
         self._store.save(*containers)
         try:
-            plans = [self._planner.plan(pod, container) for container in containers]
+            plans = [self.planner.plan(pod, container) for container in containers]
             clock.lap("planned")
             client = await self._vm(pod, plans)
             clock.lap("launched")
@@ -102,7 +102,7 @@ class Runner:
     async def _vm(self, pod: Pod, plans: list[Plan]) -> SandboxClient:
         """The pod's VM, launched if it has none, while the containers' disks are made."""
         made = asyncio.gather(
-            *(asyncio.to_thread(self._planner.make_disk, plan.container) for plan in plans)
+            *(asyncio.to_thread(self.planner.make_disk, plan.container) for plan in plans)
         )
         try:
             client = pod.client or await self._launch(pod)

@@ -14,6 +14,7 @@ from ..sandbox import ExitStatus, SandboxClient, Zygote
 from . import oci, recovery
 from .events import Events
 from .execs import Execs
+from .filesystem import Filesystem
 from .layout import Layout
 from .model import Attachment, Container, Pod, Status, now
 from .names import container_id, random_id, random_name
@@ -56,6 +57,7 @@ class PodService:
         self.events = Events()
         self.runner = Runner(layout, store, images, defaults, self.events, self.pod_ended)
         self.execs = Execs()
+        self.files = Filesystem(layout, self.runner.planner, defaults, self.runner)
         self._containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}
         self._gone: OrderedDict[str, Gone] = OrderedDict()

@@ -144,6 +144,14 @@ class SandboxClient:
             "exec", container=cid, process=pid, spec=process, stdin=stdin, detach=detach
         )
 
+    async def archive(self, cid: str, pid: str, op: str, path: str = "/", **flags: bool) -> None:
+        """Start to read or write files of a container; `attach` to `pid` takes the records.
+
+        `op` is stat, get, put, upper or changes, `flags` are `follow` and `rootfs_only`.
+        """
+        request = {"op": op, "path": path, **flags}
+        await self._call("archive", container=cid, process=pid, archive=request)
+
     async def signal(self, cid: str, pid: str, signum: int, *, all: bool = False) -> None:
         """Signal one process (`init` is the container's first), or all. Raises NotRunning."""
         await self._call("signal", container=cid, process=pid, signal=signum, all=all)

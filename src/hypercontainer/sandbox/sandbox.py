@@ -289,8 +289,7 @@ class Sandbox:
             raise NotRunning(f"container {cid} is not running: it is {container.status}")
         if check_id("process", pid) in container.processes:
             raise Conflict(f"process id {pid} is in use in container {cid}")
-        if len(container.processes) >= _MAX_PROCESSES:
-            _forget_finished(container)
+        self.forget_finished(container)
         process = Process(
             self.vm.streams,
             pid,
@@ -310,6 +309,15 @@ class Sandbox:
             process.release()
             raise
         return _pid(answer)
+
+    def forget_finished(self, container: Container) -> None:
+        """Make room for another process, if there are many."""
+        if len(container.processes) < _MAX_PROCESSES:
+            return
+        for pid, process in list(container.processes.items()):
+            if pid != INIT and process.finished.done():
+                process.release()
+                del container.processes[pid]
 
     async def signal(self, cid: str, pid: str, signum: int, *, to_all: bool) -> None:
         """Signal one process, or all of the container. Raises NotRunning when it has ended."""
@@ -382,13 +390,6 @@ class Sandbox:
         if self._network is not None:
             await self._network.stop()
             self._network = None
-
-
-def _forget_finished(container: Container) -> None:
-    for pid, process in list(container.processes.items()):
-        if pid != INIT and process.finished.done():
-            process.release()
-            del container.processes[pid]
 
 
 def _pid(answer: dict[str, Any]) -> int:

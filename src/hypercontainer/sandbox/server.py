@@ -14,6 +14,7 @@ from ..guest.protocol import Code
 from ..guest.resources import cgroup_files
 from .attach import Attachment
 from .containers import INIT
+from .files import begin_archive
 from .passed_process import PassedProcess
 from .sandbox import Sandbox
 
@@ -69,6 +70,7 @@ class Server:
             "create": self._create,
             "start": self._start,
             "exec": self._exec,
+            "archive": self._archive,
             "signal": self._signal,
             "resize": self._resize,
             "wait": self._wait,
@@ -198,6 +200,11 @@ class Server:
         )
         self._carry(request, request.text("container"), request.text("process"))
         return {"pid": pid}
+
+    async def _archive(self, request: Request) -> dict[str, Any]:
+        cid, pid = request.text("container"), request.text("process")
+        await begin_archive(self._sandbox, cid, pid, request.object("archive"))
+        return {}
 
     def _carry(self, request: Request, cid: str, pid: str) -> None:
         """Put a process on the descriptors that came with its request."""
