@@ -67,6 +67,13 @@ class NoSpace(HyperError):
     status = 507
 
 
+class ReadOnly(HyperError):
+    """The file system can't be written to."""
+
+    code = "read_only"
+    status = 403
+
+
 class ProgramError(HyperError):
     """The container's program can't be executed: exit code 127 (not found) or 126."""
 
@@ -87,7 +94,10 @@ class VMError(HyperError):
 
 _BY_CODE: dict[str, type[HyperError]] = {
     cls.code: cls
-    for cls in (BadRequest, NotFound, Conflict, NotRunning, NotSupported, Timeout, NoSpace, VMError)
+    for cls in (
+        *(BadRequest, NotFound, Conflict, NotRunning, NotSupported, Timeout, NoSpace, ReadOnly),
+        VMError,
+    )
 }
 
 

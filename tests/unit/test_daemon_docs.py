@@ -26,7 +26,7 @@ def test_the_flags() -> None:
 
 def test_the_routes() -> None:
     text = (DOCS / "rest-api.md").read_text()
-    documented = set(re.findall(r"`(GET|POST|PUT|DELETE)\s+(/[^`\s]*)`", text))
+    documented = set(re.findall(r"`(GET|HEAD|POST|PUT|DELETE)\s+(/[^`\s]*)`", text))
     assert documented == {(route.method, route.path) for route in routes()}
     later = set(re.findall(r"`(\w+)\s+(/[^`\s]*)`", text.partition("### Not yet")[2]))
     assert later == set(LATER)

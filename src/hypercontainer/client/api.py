@@ -6,6 +6,7 @@ import json
 
 from ..errors import HyperError, NotFound, from_wire
 from . import spec as _spec
+from .files import FileCalls
 from .transport import Address, Transport
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class RunResult:
         self.stderr = stderr
 
 
-class Client:
+class Client(FileCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
     Without `host` it is that of HYPER_HOST, or the local socket. Containers are

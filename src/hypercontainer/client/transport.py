@@ -12,7 +12,7 @@ import os
 import socket
 from urllib.parse import urlencode, urlsplit
 
-from ..errors import BadRequest, HyperError, Timeout, from_wire
+from ..errors import BadRequest, HyperError, NotFound, Timeout, from_wire
 from .streams import RawStream
 
 TYPE_CHECKING = False
@@ -117,6 +117,10 @@ class Response:
         self._connection = connection
         self._raw = raw
         self._what = what
+
+    def header(self, name: str) -> str:
+        """A header of the answer, "" when it is not there."""
+        return self._raw.getheader(name) or ""
 
     def json(self) -> Any:
         """The whole body as JSON; None when it is empty."""
@@ -277,4 +281,5 @@ def _error_of(raw: http.client.HTTPResponse) -> HyperError:
     if isinstance(wire, dict):
         return from_wire(wire)
     text = body.decode(errors="replace").strip() or raw.reason
-    return HyperError(f"hyperd answered {raw.status}: {text.splitlines()[0] if text else ''}")
+    kind = NotFound if raw.status == 404 else HyperError
+    return kind(f"hyperd answered {raw.status}: {text.splitlines()[0] if text else ''}")

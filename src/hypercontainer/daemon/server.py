@@ -13,7 +13,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..errors import BadRequest, HyperError, NotSupported, to_wire
-from . import routes_containers, routes_events, routes_images, routes_pods, routes_system
+from . import (
+    routes_containers,
+    routes_events,
+    routes_files,
+    routes_images,
+    routes_pods,
+    routes_system,
+)
 from .context import CONTEXT, Context
 from .params import MAX_BODY
 
@@ -59,6 +66,7 @@ def routes() -> list[web.RouteDef]:
         *routes_pods.ROUTES,
         *routes_containers.ROUTES,
         *routes_images.ROUTES,
+        *routes_files.ROUTES,
         *(web.route(method, path, _later) for method, path in LATER),
     ]
 

@@ -13,7 +13,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest, Conflict, HyperError, NoSpace, NotFound, NotRunning, VMError
+from ..errors import (
+    BadRequest,
+    Conflict,
+    HyperError,
+    NoSpace,
+    NotFound,
+    NotRunning,
+    ReadOnly,
+    VMError,
+)
 from ..guest.entries import Entry
 from ..guest.protocol import ProtocolError
 from ..sandbox import SandboxClient, VMConfig, launch
@@ -32,13 +41,6 @@ _STALL = 120.0
 _SHUTDOWN_BOUND = 30.0
 # Made by hyperd where an image lacks them; no change of the container's.
 _OWN = ("/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/dev", "/proc", "/sys")
-
-
-class ReadOnly(HyperError):
-    """The file system can't be written to."""
-
-    code = "read_only"
-    status = 403
 
 
 @dataclass(frozen=True, slots=True)
