@@ -6,8 +6,11 @@ HYPERSTART := hyperstart/build/hyperstart
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
+PREFIX := /usr/local
+UNITDIR := $(PREFIX)/lib/systemd/system
+
 .PHONY: help setup demo test test-unit test-engines test-conformance lint format hyperkernel \
-	distribution-kernel kernel initrd hyperstart fuzz bench clean
+	distribution-kernel kernel initrd hyperstart fuzz bench install clean
 
 help:
 	@echo 'make demo         set up, then run a container image in a VM of its own (as root)'
@@ -25,6 +28,7 @@ help:
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
 	@echo 'make bench        measure, print a table, write bench/out/*.json'
+	@echo 'make install      programs to PREFIX (/usr/local), units to UNITDIR, below DESTDIR if given'
 	@echo 'make clean        remove what was built in the checkout'
 
 setup:
@@ -91,6 +95,9 @@ fuzz:
 
 bench: setup kernel
 	$(PYTHON) -m bench $(ARGS)
+
+install: kernel
+	@tools/install "$(DESTDIR)" $(PREFIX) $(UNITDIR) $(CACHE)
 
 clean:
 	$(MAKE) -C hyperstart clean

@@ -18,6 +18,8 @@ DEFAULT_FILE = Path("/etc/hyper/config")
 DEFAULT_ROOT = Path("/var/lib/hyper")
 DEFAULT_STATE = Path("/run/hyper")
 DEFAULT_SOCKET = Path("/var/run/hyper.sock")
+# The value of `host` for fd://: listeners are what a service manager passes.
+ACTIVATION = ("fd://", 0)
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "none")
 _HOST = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(\d{1,5})", re.ASCII)
@@ -137,7 +139,9 @@ def _words(value: str) -> tuple[str, ...]:
 
 
 def parse_host(value: str) -> tuple[str, int]:
-    """`tcp://ADDRESS:PORT`. Raises BadRequest."""
+    """`tcp://ADDRESS:PORT`, or `fd://` for the sockets that are passed. Raises BadRequest."""
+    if value == "fd://":
+        return ACTIVATION
     match = _HOST.fullmatch(value)
     if not match or not 0 <= int(match[2]) <= 65535:
         raise BadRequest(f"{value!r} is not of the form tcp://ADDRESS:PORT")
@@ -189,7 +193,8 @@ KEYS = (
         "Host",
         "",
         "another listener, tcp://ADDRESS:PORT; whoever reaches it is root on this machine,"
-        " so only loopback is taken unless hyperd runs with --insecure_host",
+        " so only loopback is taken unless hyperd runs with --insecure_host; fd:// needs"
+        " sockets passed by systemd, which are used in any case",
         parse_host,
         "host",
     ),
@@ -356,12 +361,18 @@ def by_name(name: str) -> Key:
 
 def check(config: Config) -> None:
     """What only the whole can tell. Raises BadRequest."""
-    if config.host is not None and not config.insecure_host and not is_loopback(config.host[0]):
-        raise BadRequest(
-            f"{config.where.get('host', '--host')}: Host {config.host[0]} can be reached by others,"
-            " who would be root on this machine: use 127.0.0.1, or --insecure_host if you"
-            " understand that"
-        )
+    if config.host not in (None, ACTIVATION):
+        check_exposure(config, config.host[0], config.where.get("host", "--host"))
+
+
+def check_exposure(config: Config, address: str, where: str) -> None:
+    """Raises BadRequest when others can reach a listener, unless the flag for that was given."""
+    if config.insecure_host or is_loopback(address):
+        return
+    raise BadRequest(
+        f"{where}: Host {address} can be reached by others, who would be root on this machine:"
+        " use 127.0.0.1, or --insecure_host if you understand that"
+    )
 
 
 def is_loopback(address: str) -> bool:

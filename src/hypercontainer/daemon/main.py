@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +12,7 @@ from ..errors import BadRequest, HyperError, NotSupported
 from . import config as configuration
 from .background import Background
 from .config import Config, by_name
+from .supervisor import Notifier, inherited_sockets
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add("--root", metavar="DIR", help="images, containers, volumes, database")
     add("--state", metavar="DIR", help="sockets and states of running VMs")
     add("--socket", metavar="PATH", help="the unix socket of the API")
-    add("--host", metavar="tcp://ADDR:PORT", help="another listener; loopback only")
+    add("--host", metavar="tcp://ADDR:PORT", help="another listener; loopback only; or fd://")
     add(
         "--insecure_host",
         action="store_true",
@@ -70,7 +70,9 @@ def configure(arguments: argparse.Namespace) -> Config:
 def main() -> NoReturn:
     """Run hyperd; ends the process."""
     arguments = parser().parse_args()
+    notifier = Notifier()
     try:
+        sockets = inherited_sockets()
         if os.geteuid() != 0:
             raise HyperError("hyperd needs to be root: it makes VMs' disks, mounts and sockets")
         config = configure(arguments)
@@ -90,7 +92,12 @@ def main() -> NoReturn:
 
     code = 0
     try:
-        run(config, ready=lambda message: _ready(message, background))
+        run(
+            config,
+            sockets,
+            ready=lambda message: _ready(message, background, notifier),
+            stopping=lambda: notifier.tell("STOPPING=1"),
+        )
     except (HyperError, OSError) as error:
         code = 1
         if background:
@@ -107,20 +114,12 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-def _ready(message: str, background: Background | None) -> None:
-    """Tell those who read the log, the waiting command, and a supervisor (sd_notify(3))."""
+def _ready(message: str, background: Background | None, notifier: Notifier) -> None:
+    """Tell those who read the log, the waiting command, and a service manager."""
     logging.getLogger(__name__).info("%s", message)
     if background is not None:
         background.ready(message)
-    address = os.environ.pop("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect("\0" + address[1:] if address[0] == "@" else address)
-            sock.send(b"READY=1")
-        except OSError as error:
-            logging.getLogger(__name__).warning("notify %s: %s", address, error)
+    notifier.tell("READY=1", f"STATUS={message}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +24,15 @@ from .server import Listeners, application
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, ready: Callable[[str], None]) -> None:
+def run(
+    config: Config,
+    sockets: list[socket.socket],
+    ready: Callable[[str], None],
+    stopping: Callable[[], None],
+) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called once the socket answers.
 
+    `stopping` is called when it begins to end; `sockets` are listening already.
     Containers go on when hyperd ends. Raises HyperError when it can't start.
     """
     os.umask(0o022)
@@ -41,7 +48,7 @@ def run(config: Config, ready: Callable[[str], None]) -> None:
         watcher.attach_loop(loop)
         asyncio.get_event_loop_policy().set_child_watcher(watcher)
     try:
-        loop.run_until_complete(_serve(config, ready))
+        loop.run_until_complete(_serve(config, sockets, ready, stopping))
     finally:
         if config.state is None and config.root != DEFAULT_ROOT:
             _leave(config.state_dir)
@@ -59,7 +66,12 @@ def _leave(state_dir: Path) -> None:
         state_dir.rmdir()
 
 
-async def _serve(config: Config, ready: Callable[[str], None]) -> None:
+async def _serve(
+    config: Config,
+    sockets: list[socket.socket],
+    ready: Callable[[str], None],
+    stopping: Callable[[], None],
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -87,9 +99,10 @@ async def _serve(config: Config, ready: Callable[[str], None]) -> None:
     listeners = Listeners(application(Context(config, pods, images)))
     try:
         await pods.open()
-        addresses = await listeners.start(config.socket, config.host)
+        addresses = await listeners.start(config, sockets)
         ready(f"hyperd answers on {', '.join(addresses)}; root {config.root}")
         await stop.wait()
+        stopping()
         log.info("stopping; containers go on")
     finally:
         await listeners.stop()

@@ -21,8 +21,10 @@ from . import (
     routes_pods,
     routes_system,
 )
+from .config import ACTIVATION, Config, check_exposure
 from .context import CONTEXT, Context
 from .params import MAX_BODY
+from .supervisor import name_of, need_sockets
 
 log = logging.getLogger(__name__)
 
@@ -150,12 +152,23 @@ class Listeners:
         )
         self._paths: list[tuple[Path, int]] = []
 
-    async def start(self, path: Path, host: tuple[str, int] | None) -> list[str]:
-        """Listen on the unix socket and on TCP; returns the addresses. Raises HyperError."""
+    async def start(self, config: Config, passed: list[socket.socket]) -> list[str]:
+        """Listen on the unix socket, on TCP and on what was passed; returns the addresses.
+
+        Raises HyperError.
+        """
+        path, host = config.socket, config.host
+        if host == ACTIVATION:
+            need_sockets(passed)
         await self._runner.setup()
-        await web.SockSite(self._runner, self._unix(path), backlog=_BACKLOG).start()
-        addresses = [f"unix://{path}"]
-        if host is not None:
+        for sock in passed:
+            if sock.family != socket.AF_UNIX:
+                check_exposure(config, sock.getsockname()[0], "LISTEN_FDS")
+        sockets = passed if _is_among(path, passed) else [self._unix(path), *passed]
+        for sock in sockets:
+            await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
+        addresses = [name_of(sock) for sock in sockets]
+        if host not in (None, ACTIVATION):
             try:
                 site = web.TCPSite(self._runner, host[0], host[1], backlog=_BACKLOG)
                 await site.start()
@@ -166,6 +179,7 @@ class Listeners:
             for address in self._runner.addresses:
                 if isinstance(address, tuple):
                     addresses.append(f"tcp://{address[0]}:{address[1]}")
+            addresses = list(dict.fromkeys(addresses))
         return addresses
 
     def _unix(self, path: Path) -> socket.socket:
@@ -200,6 +214,12 @@ class Listeners:
         for task in tuple(waiting):
             task.cancel()
         await self._runner.cleanup()
+
+
+def _is_among(path: Path, sockets: list[socket.socket]) -> bool:
+    """Whether one of the sockets is that of the path."""
+    unix = [sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX]
+    return path.resolve() in {Path(name).resolve() for name in unix if isinstance(name, str)}
 
 
 def _answers(path: Path) -> bool:
