@@ -9,7 +9,7 @@ import pytest
 
 from hypercontainer.daemon.logs import LogReader, Query, parse_time, read
 from hypercontainer.errors import BadRequest
-from hypercontainer.sandbox.stdio import LogSink
+from hypercontainer.sandbox.logs import JsonFile, LogSink
 
 
 def entry(text: str, stream: str = "stdout", second: int = 0) -> str:
@@ -59,7 +59,7 @@ async def test_a_missing_log_is_empty(tmp_path: Path) -> None:
 @pytest.mark.timeout(20)
 async def test_following_what_the_sandbox_writes_through_rotations(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
-    sink = LogSink(str(path), max_size=2000, max_file=3)
+    sink = LogSink(JsonFile(str(path), max_size=2000, max_file=3))
     running = True
 
     async def write_all() -> None:
@@ -74,7 +74,7 @@ async def test_following_what_the_sandbox_writes_through_rotations(tmp_path: Pat
     writing = asyncio.create_task(write_all())
     text = b"".join([p async for p in read(path, Query(), raw=True, follow=lambda: running)])
     await writing
-    sink.close()
+    await sink.close()
     lines = text.decode().splitlines()
     assert lines[0] == "before"
     assert lines[1:] == [f"line {n}" for n in range(200)]

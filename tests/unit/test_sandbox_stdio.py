@@ -1,5 +1,6 @@
 """Output and its sinks, and the log in Docker's json-file format."""
 
+import asyncio
 import json
 import os
 import re
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypercontainer.guest.streams import OutputStream, StreamChannel
-from hypercontainer.sandbox.stdio import STDERR, STDOUT, LogSink, Output
+from hypercontainer.sandbox.logs import JsonFile, LogSink
+from hypercontainer.sandbox.stdio import STDERR, STDOUT, Output
 
 
 class Collector:
@@ -134,7 +136,7 @@ def test_at_the_end_all_is_taken_though_nobody_reads_but_not_without_bound(hold:
 
 
 def test_the_log_has_dockers_form(tmp_path: Path) -> None:
-    log = LogSink(str(tmp_path / "log"))
+    log = LogSink(JsonFile(str(tmp_path / "log")))
     log.write(STDOUT, b"one\ntw")
     log.write(STDERR, b"error\n")
     log.write(STDOUT, b"o\n\n")
@@ -151,7 +153,7 @@ def test_the_log_has_dockers_form(tmp_path: Path) -> None:
 
 
 def test_a_last_line_without_its_end_is_logged_at_the_end(tmp_path: Path) -> None:
-    log = LogSink(str(tmp_path / "log"))
+    log = LogSink(JsonFile(str(tmp_path / "log")))
     log.write(STDOUT, b"no newline")
     assert entries(tmp_path / "log") == []
     log.end(STDOUT)
@@ -160,7 +162,7 @@ def test_a_last_line_without_its_end_is_logged_at_the_end(tmp_path: Path) -> Non
 
 
 def test_a_long_line_is_cut_at_16_kib(tmp_path: Path) -> None:
-    log = LogSink(str(tmp_path / "log"))
+    log = LogSink(JsonFile(str(tmp_path / "log")))
     log.write(STDOUT, b"x" * 40_000 + b"\n")
     lengths = [len(e["log"]) for e in entries(tmp_path / "log")]
     assert sum(lengths) == 40_001
@@ -169,14 +171,14 @@ def test_a_long_line_is_cut_at_16_kib(tmp_path: Path) -> None:
 
 def test_a_cut_never_splits_a_character(tmp_path: Path) -> None:
     text = "x" + "\u20ac" * 20_000
-    log = LogSink(str(tmp_path / "log"))
+    log = LogSink(JsonFile(str(tmp_path / "log")))
     log.write(STDOUT, text.encode())
     log.end(STDOUT)
     assert "".join(e["log"] for e in entries(tmp_path / "log")) == text
 
 
 def test_binary_output_is_logged_as_text_that_json_can_hold(tmp_path: Path) -> None:
-    log = LogSink(str(tmp_path / "log"))
+    log = LogSink(JsonFile(str(tmp_path / "log")))
     log.write(STDOUT, bytes(range(256)) + b"\n")
     assert len(entries(tmp_path / "log")) == 2
 
@@ -187,17 +189,17 @@ def test_no_character_is_lost_however_it_comes(
     tmp_path_factory: pytest.TempPathFactory, text: str, size: int
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "log"
-    log = LogSink(str(path))
+    log = LogSink(JsonFile(str(path)))
     data = text.encode()
     for start in range(0, len(data), size):
         log.write(STDOUT, data[start : start + size])
     log.end(STDOUT)
-    log.close()
+    asyncio.run(log.close())
     assert "".join(e["log"] for e in entries(path)) == text
 
 
 def test_rotation_keeps_the_newest_and_no_more_files_than_told(tmp_path: Path) -> None:
-    log = LogSink(str(tmp_path / "log"), max_size=1000, max_file=3)
+    log = LogSink(JsonFile(str(tmp_path / "log"), max_size=1000, max_file=3))
     for number in range(100):
         log.write(STDOUT, f"line {number:03}\n".encode())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
@@ -208,7 +210,7 @@ def test_rotation_keeps_the_newest_and_no_more_files_than_told(tmp_path: Path) -
 
 
 def test_rotation_with_one_file_starts_it_anew(tmp_path: Path) -> None:
-    log = LogSink(str(tmp_path / "log"), max_size=500, max_file=1)
+    log = LogSink(JsonFile(str(tmp_path / "log"), max_size=500, max_file=1))
     for number in range(50):
         log.write(STDOUT, f"line {number:03}\n".encode())
     assert [p.name for p in tmp_path.iterdir()] == ["log"]
@@ -217,16 +219,16 @@ def test_rotation_with_one_file_starts_it_anew(tmp_path: Path) -> None:
 
 def test_a_log_that_is_there_already_is_continued(tmp_path: Path) -> None:
     for text in (b"first\n", b"second\n"):
-        log = LogSink(str(tmp_path / "log"))
+        log = LogSink(JsonFile(str(tmp_path / "log")))
         log.write(STDOUT, text)
-        log.close()
+        asyncio.run(log.close())
     assert [e["log"] for e in entries(tmp_path / "log")] == ["first\n", "second\n"]
 
 
 def test_a_rotation_that_fails_loses_lines_and_writes_nowhere_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = LogSink(str(tmp_path / "log"), max_size=200, max_file=2)
+    log = LogSink(JsonFile(str(tmp_path / "log"), max_size=200, max_file=2))
     (tmp_path / "log.1").mkdir()
     log.write(STDOUT, b"x" * 100 + b"\n")
     other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
@@ -241,10 +243,10 @@ def test_a_rotation_that_fails_loses_lines_and_writes_nowhere_else(
 
 
 def test_a_full_disk_loses_lines_and_raises_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    log = LogSink("/dev/full")
+    log = LogSink(JsonFile("/dev/full"))
     log.write(STDOUT, b"a line\n")
     log.end(STDOUT)
-    log.close()
+    asyncio.run(log.close())
     assert "No space left on device" in capsys.readouterr().err
 
 
@@ -252,7 +254,7 @@ def test_a_disk_that_fills_up_keeps_whole_lines_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    log = LogSink(str(tmp_path / "log"))
+    log = LogSink(JsonFile(str(tmp_path / "log")))
     log.write(STDOUT, b"first\n")
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log").stat().st_size + 20, limit[1]))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, Conflict, NotFound
 from ..guest.streams import InputStream, StreamChannel
+from .logs import LogSink
 from .resolver import ResolverFile
-from .stdio import STDERR, STDOUT, LogSink, Output
+from .stdio import STDERR, STDOUT, Output
 
 if TYPE_CHECKING:
     from .passed_process import PassedProcess

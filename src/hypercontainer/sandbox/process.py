@@ -111,6 +111,7 @@ async def _run(
     await sandbox.lost(reason)
     await sandbox.settle(_DRAIN_BOUND)
     await server.drain(_DRAIN_BOUND)
+    await sandbox.flush_logs()
     os.unlink(os.path.join(state_dir, SOCKET))
     return 1 if failed else 0
 

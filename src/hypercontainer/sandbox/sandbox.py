@@ -14,11 +14,11 @@ from ..guest.protocol import Code
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now
 from .disks import Disks
+from .logs import open_log
 from .network import NetworkMirror
 from .resolver import ResolverFile
 from .share import Share
 from .state import write_state
-from .stdio import LogSink
 from .vm import VirtualMachine
 
 _MAX_PROCESSES = 1024
@@ -200,11 +200,7 @@ class Sandbox:
             k: v for k, v in message["process"].items() if k in spec.CONTAINER_WIDE
         }
         if log is not None:
-            container.log = LogSink(
-                log["path"],
-                max_size=int(log.get("max_size", 0)),
-                max_file=int(log.get("max_file", 1)),
-            )
+            container.log = await open_log(log)
             for output in process.outputs:
                 output.attach(container.log)
         await asyncio.shield(self.ready)
@@ -368,7 +364,8 @@ class Sandbox:
         for process in container.processes.values():
             process.release()
         if container.log is not None:
-            container.log.close()
+            await container.log.close()
+            container.log = None
         if container.resolver is not None:
             container.resolver.close()
             container.resolver = None
@@ -384,6 +381,11 @@ class Sandbox:
         self._network = NetworkMirror(self.vm, namespace)
         await asyncio.shield(self.ready)
         await self._network.start()
+
+    async def flush_logs(self) -> None:
+        """Let the logs' receivers have what waits for them, for a few seconds."""
+        logs = [c.log.close() for c in self.containers if c.log is not None]
+        await asyncio.gather(*logs, return_exceptions=True)
 
     async def leave_network(self) -> None:
         """Take back what `follow_network` did to the namespace."""
