@@ -188,7 +188,7 @@ async def refusals(files: ContainerFiles) -> None:
 
 
 async def printed(service: PodService, container: Container, text: str) -> None:
-    log = service.layout.log(container.id)
+    log = service.layout.log(container.pod_id, container.id)
     await asyncio.to_thread(
         wait_until, lambda: log.exists() and text in log.read_text(), f"{text} in the log", 60.0
     )

@@ -8,7 +8,7 @@ import pytest
 from hypercontainer.cli import arguments, run
 from hypercontainer.cli.arguments import Parser, UsageError
 from hypercontainer.cli.commands import ALIASES, COMMANDS
-from hypercontainer.cli.listing import moment
+from hypercontainer.cli.logs import moment
 from hypercontainer.cli.main import command_parser, main
 
 
@@ -213,7 +213,7 @@ def test_since() -> None:
     import time
 
     assert moment("1700000000.5", "--since") == "1700000000.5"
-    assert moment("2023-11-14T22:13:20Z", "--since") == "1700000000.000000"
+    assert moment("2023-11-14T22:13:20Z", "--since") == "2023-11-14T22:13:20Z"
     assert abs(float(moment("1h30m", "--since")) - (time.time() - 5400)) < 5
     with pytest.raises(UsageError):
         moment("yesterday", "--since")

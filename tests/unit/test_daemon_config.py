@@ -49,7 +49,7 @@ max-file = 3
     assert config.initrd is None
     assert config.storage_base_size == 3 << 30
     assert config.registry_mirrors == ("a.example", "b.example:5000")
-    assert (config.log_max_size, config.log_max_file) == (10 << 20, 3)
+    assert config.log.rotation == (10 << 20, 3)
     check(config)
 
 
@@ -88,7 +88,7 @@ def config_values(config: Config) -> dict[str, object]:
         ("Bios = /x/bios.bin", NotSupported, "Bios: /x/bios.bin is not supported yet"),
         ("gRPCHost = 127.0.0.1:22318", NotSupported, "gRPCHost: "),
         ("VmFactoryPolicy = {}", NotSupported, "VmFactoryPolicy: "),
-        ("Logger = syslog", NotSupported, "Logger: syslog is not supported yet"),
+        ("Logger = gelf", NotSupported, "Logger: gelf is not supported yet"),
         ("[Net]", BadRequest, "unknown section [Net]"),
         ("[Log", BadRequest, "is not a section"),
     ],

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from hypercontainer.client.spec import pod as client_pod
 from hypercontainer.errors import BadRequest, HyperError, NotSupported
-from hypercontainer.pods.spec import parse_pod, parse_signal, parse_size
+from hypercontainer.pods.logconfig import LogConfig
+from hypercontainer.pods.reading import parse_size
+from hypercontainer.pods.spec import parse_pod, parse_signal
 
 
 def pod(**keys: Any) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def test_the_example_of_the_original_but_for_ports() -> None:
         0o644,
     )
     assert nginx.env == (("A", "1"),)
-    assert (spec.log_max_size, spec.log_max_file) == (10240, 2)
+    assert spec.log.over(LogConfig()).rotation == (10240, 2)
 
 
 def test_what_the_command_line_sends_is_understood() -> None:
@@ -169,7 +171,7 @@ def test_errors_have_the_path_of_the_bad_key(spec: Any, says: str) -> None:
         (pod(services=[{}]), "services: not supported yet"),
         (pod(portmappingWhiteLists={"a": 1}), "portmappingWhiteLists: not supported yet"),
         (pod(restartPolicy="always"), "restartPolicy: always is not supported yet"),
-        (pod(log={"type": "syslog"}), "log.type: log driver 'syslog' is not supported yet"),
+        (pod(log={"type": "gelf"}), "log.type: log driver gelf is not supported"),
         (pod(volumes=[{"name": "a", "format": "qcow2"}]), "volumes[0].format: qcow2 volumes"),
         (pod(files=[{"name": "f", "uri": "file:///x"}]), "files[0].uri: not supported yet"),
         (container(ports=[{"containerPort": 80}]), "containers[1].ports: not supported yet"),

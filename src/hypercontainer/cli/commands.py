@@ -41,7 +41,7 @@ COMMANDS = {
     "rm": Command("containers", "remove containers"),
     "wait": Command("containers", "wait for containers to end and print their exit codes"),
     "list": Command("listing", "list containers"),
-    "logs": Command("listing", "show what a container wrote"),
+    "logs": Command("logs", "show what a container wrote"),
     "events": Command("events", "show what happens to containers, images and the like"),
     "inspect": Command("listing", "show everything about containers or images, as JSON"),
     "cp": Command("copying", "copy files from or to a container"),

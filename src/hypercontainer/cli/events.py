@@ -6,7 +6,7 @@ import json
 import sys
 
 from .arguments import UsageError
-from .listing import moment
+from .logs import moment
 from .output import show
 
 TYPE_CHECKING = False

@@ -1,11 +1,8 @@
-"""Commands that show containers: list, logs, inspect."""
+"""Commands that show containers: list and inspect."""
 
 from __future__ import annotations
 
-import sys
-
 from ..errors import HyperError, NotFound
-from .arguments import UsageError
 from .output import add_format, age, print_json, print_table, short_id, shorten, show
 
 TYPE_CHECKING = False
@@ -54,67 +51,6 @@ def _row(container: ContainerSummary, *, whole: bool) -> tuple[str, ...]:
         container["Pod"],
         ",".join(name.removeprefix("/") for name in container["Names"]),
     )
-
-
-def configure_logs(parser: Parser) -> None:
-    """Options of `logs`."""
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
-    parser.add_argument(
-        "--since",
-        metavar="TIME",
-        help="only what was written after TIME: RFC 3339, seconds since 1970, or 90s, 10m, 1h30m",
-    )
-    parser.add_argument(
-        "-n", "--tail", default="all", metavar="LINES", help="only the last LINES (default: all)"
-    )
-    parser.add_argument("-t", "--timestamps", action="store_true", help="begin lines with the time")
-    parser.add_argument("container", metavar="CONTAINER")
-
-
-def command_logs(session: Session, args: argparse.Namespace) -> int:
-    """`hyper logs`."""
-    from ..client.streams import Demultiplexer
-    from .stream import write_all
-
-    if args.tail != "all" and not (args.tail.isascii() and args.tail.isdigit()):
-        raise UsageError(f"--tail: {args.tail!r} is neither a number nor 'all'")
-    since = None if args.since is None else moment(args.since, "--since")
-    client = session.client()
-    tty = bool(client.inspect_container(args.container)["Config"].get("Tty"))
-    frames = Demultiplexer()
-    sys.stdout.flush()
-    for data in client.logs(
-        args.container,
-        follow=args.follow,
-        since=since,
-        tail=args.tail,
-        timestamps=args.timestamps,
-    ):
-        if tty:
-            write_all(1, memoryview(data))
-        else:
-            for which, part in frames.feed(data):
-                write_all(which, part)
-    return 0
-
-
-def moment(text: str, option: str) -> str:
-    """Seconds since 1970 of a time or of a span before now. Raises UsageError naming `option`."""
-    import re
-    import time
-
-    from .output import seconds_of
-
-    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
-        return text
-    spans = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd])", text, re.ASCII)
-    if spans and "".join(number + unit for number, unit in spans) == text:
-        lengths = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-        span = sum(float(number) * lengths[unit] for number, unit in spans)
-        return f"{time.time() - span:.6f}"
-    if seconds := seconds_of(text):
-        return f"{seconds:.6f}"
-    raise UsageError(f"{option}: {text!r} is neither a time nor a span such as 10m")
 
 
 def configure_inspect(parser: Parser) -> None:

@@ -15,6 +15,7 @@ from .arguments import (
     volume,
 )
 from .attached import ALL_OUTPUT, Foreground, caught_signals, check_terminal
+from .logs import add_log_options, log_of
 from .output import show, tell
 
 TYPE_CHECKING = False
@@ -81,6 +82,7 @@ def configure_create(parser: Parser) -> None:
         default="missing",
         help="when to pull the image (default: missing)",
     )
+    add_log_options(parser)
     parser.command("IMAGE")
 
 
@@ -123,6 +125,7 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         stop_timeout=args.stop_timeout,
         memory_mib=args.memory,
         cpus=args.cpus,
+        log=log_of(args),
     )
 
 

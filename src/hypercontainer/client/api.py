@@ -186,8 +186,10 @@ class Client(FileCalls):
         *,
         follow: bool = False,
         since: str | None = None,
+        until: str | None = None,
         tail: str | int | None = None,
         timestamps: bool = False,
+        details: bool = False,
         stdout: bool = True,
         stderr: bool = True,
     ) -> Iterator[bytes]:
@@ -198,8 +200,10 @@ class Client(FileCalls):
             "stderr": stderr,
             "follow": follow,
             "since": since,
+            "until": until,
             "tail": tail,
             "timestamps": timestamps,
+            "details": details,
         }
         timeout = None if follow else 60.0
         return self._http.request("GET", "/container/logs", params, timeout=timeout).chunks()

@@ -29,10 +29,12 @@ def pod(
     stop_timeout: int | None = None,
     memory_mib: int | None = None,
     cpus: int | None = None,
+    log: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """A pod of one container, which has the pod's name (docs/pod-spec.md lists the keys).
 
-    `user` is USER[:GROUP]; `volumes` has objects {path, readOnly, detail?}. What is
+    `user` is USER[:GROUP]; `volumes` has objects {path, readOnly, detail?};
+    `log` is {type?, config?}. What is
     empty or None is left out: then the image or hyperd decides.
     """
     container: dict[str, Any] = {
@@ -57,6 +59,7 @@ def pod(
         "labels": dict(labels or {}),
         "autoRemove": auto_remove,
         "network": network,
+        "log": dict(log or {}),
         "resource": {key: value for key, value in resource.items() if value is not None},
         "containers": [_without_empty(container) | {"stdin": stdin}],
     }

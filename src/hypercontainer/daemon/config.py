@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..errors import BadRequest, NotSupported
-from ..pods.spec import parse_size
+from ..pods.logconfig import DRIVERS, OPTION_NAMES, LogConfig, parse_log
+from ..pods.reading import parse_size
 
 DEFAULT_FILE = Path("/etc/hyper/config")
 DEFAULT_ROOT = Path("/var/lib/hyper")
@@ -42,8 +43,10 @@ class Config:
     storage_base_size: int = 10 << 30
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
-    log_max_size: int = 0
-    log_max_file: int = 1
+    logger: str = "json-file"
+    log_options: dict[str, str] = field(default_factory=dict)
+    log_prefix: Path | None = None
+    pod_in_log_path: bool = True
     insecure_host: bool = False
     debug: bool = False
     where: dict[str, str] = field(default_factory=dict)
@@ -52,6 +55,14 @@ class Config:
     def engine(self) -> str:
         """The engine wanted: what Hypervisor says of KVM, else Accel."""
         return "kvm" if self.hypervisor in ("kvm", "qemu-kvm") else self.accel
+
+    @property
+    def log(self) -> LogConfig:
+        """The log driver of containers that say nothing else. Raises BadRequest, NotSupported."""
+        for name, value in self.log_options.items():
+            where = self.where.get(name, "")
+            parse_log(self.logger, {name: value}, "Logger", f"{where}: ")
+        return LogConfig(self.logger, self.log_options)
 
     @property
     def state_dir(self) -> Path:
@@ -111,19 +122,6 @@ def _size(value: str) -> int:
     return size
 
 
-def _log_size(value: str) -> int:
-    try:
-        return parse_size(value, "")
-    except BadRequest:
-        raise BadRequest(f"{value!r} is not a size such as 10m") from None
-
-
-def _count(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 1000:
-        raise BadRequest(f"{value!r} is not a number from 1 to 1000")
-    return int(value)
-
-
 def _seconds(value: str) -> float:
     try:
         seconds = float(value)
@@ -177,7 +175,7 @@ def _anything(value: str) -> str:
 
 _DRIVERS = ("overlay", "overlay2", "aufs", "btrfs", "devicemapper", "rawblock", "vbox")
 _HYPERVISORS = ("libvirt", "xen", "xenpv", "kvmtool", "vbox")
-_LOGGERS = ("journald", "syslog", "gelf", "fluentd", "none")
+_LOGGERS = ("gelf", "fluentd")
 
 KEYS = (
     Key("Root", str(DEFAULT_ROOT), "images, containers, volumes, database", _path, "root"),
@@ -250,7 +248,13 @@ KEYS = (
         _words,
         "insecure_registries",
     ),
-    Key("Logger", "json-file", "json-file", _one_of("json-file", unsupported=_LOGGERS)),
+    Key(
+        "Logger",
+        "json-file",
+        "the log driver of containers that name none: " + ", ".join(DRIVERS),
+        _one_of(*DRIVERS, unsupported=_LOGGERS),
+        "logger",
+    ),
     Key("Bios", "", "not supported yet", _only()),
     Key("Cbfs", "", "not supported yet", _only()),
     Key("Bridge", "hyper0", "not used yet", _only("hyper0")),
@@ -263,23 +267,25 @@ KEYS = (
     Key("BufferGoroutinesMax", "0", "not supported yet", _only("0")),
     Key("BufferChannelSize", "1024", "no effect", _anything),
     Key(
-        "max-size",
-        "",
-        "bytes of a container's log before it is rotated, such as 10m; empty: never",
-        _log_size,
-        "log_max_size",
-        "Log",
-    ),
-    Key("max-file", "1", "files of a rotated log", _count, "log_max_file", "Log"),
-    Key(
         "PodLogPrefix",
-        "/var/run/hyper/Pods",
-        "no effect: logs are below Root",
-        _anything,
         "",
+        "the directory of logs; empty: each is with its container's disk",
+        _path,
+        "log_prefix",
         "Log",
     ),
-    Key("PodIdInPath", "true", "no effect", _anything, "", "Log"),
+    Key(
+        "PodIdInPath",
+        "true",
+        "each pod has a directory of its own in PodLogPrefix",
+        _boolean,
+        "pod_in_log_path",
+        "Log",
+    ),
+    *(
+        Key(name, "", "an option of the log driver: see [logs](logs.md)", _anything, "", "Log")
+        for name in OPTION_NAMES
+    ),
 )
 
 
@@ -349,6 +355,9 @@ def set_key(config: Config, key: Key, value: str, where: str) -> None:
         result = key.read(value)
     except (BadRequest, NotSupported) as error:
         raise type(error)(f"{where}: {key.name}: {error.message}") from None
+    if key.section == "Log" and not key.attribute:
+        config.log_options[key.name] = value
+        config.where[key.name] = where
     if key.attribute:
         setattr(config, key.attribute, result)
         config.where[key.attribute] = where
@@ -360,7 +369,8 @@ def by_name(name: str) -> Key:
 
 
 def check(config: Config) -> None:
-    """What only the whole can tell. Raises BadRequest."""
+    """What only the whole can tell. Raises BadRequest, NotSupported."""
+    _ = config.log
     if config.host not in (None, ACTIVATION):
         check_exposure(config, config.host[0], config.where.get("host", "--host"))
 

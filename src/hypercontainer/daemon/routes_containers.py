@@ -12,6 +12,7 @@ from ..pods.spec import MAX_GRACE, parse_signal
 from . import logs, params
 from .context import of
 from .hijack import Hijack, check_upgrade
+from .logfiles import Query
 
 _RAW = "application/vnd.docker.raw-stream"
 _MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
@@ -41,7 +42,9 @@ async def inspect(request: web.Request) -> web.Response:
     service = of(request).pods
     container = _container(request)
     pod = service.pod_of(container)
-    return web.json_response(views.inspect(service.layout, pod, container))
+    return web.json_response(
+        views.inspect(service.layout, pod, container, service.log_of(container))
+    )
 
 
 async def start(request: web.Request) -> web.Response:
@@ -243,8 +246,9 @@ async def container_logs(request: web.Request) -> web.StreamResponse:
     container = _container(request)
     pod = service.pod_of(container)
     query = _log_query(request)
-    if pod.spec.log_type == "none":
-        raise NotSupported(f"container {container.name} keeps no log: its log type is none")
+    log = service.log_of(container)
+    if not log.keeps:
+        raise NotSupported(f"container {container.name} keeps no log: its log driver is {log.type}")
     raw = container.spec.tty
     response = web.StreamResponse(headers={"Content-Type": _RAW if raw else _MULTIPLEXED})
     response.enable_chunked_encoding()
@@ -254,23 +258,25 @@ async def container_logs(request: web.Request) -> web.StreamResponse:
         return container.live
 
     follow = may_grow if params.boolean(request, "follow") else None
-    path = service.layout.log(container.id)
+    path = service.layout.log(pod.id, container.id)
     async for piece in logs.read(path, query, raw=raw, follow=follow):
         await response.write(piece)
     await response.write_eof()
     return response
 
 
-def _log_query(request: web.Request) -> logs.Query:
+def _log_query(request: web.Request) -> Query:
     stdout, stderr = params.boolean(request, "stdout"), params.boolean(request, "stderr")
     if not stdout and not stderr:
         raise BadRequest("stdout, stderr: one of them is to be true")
-    since = request.query.get("since") or ""
+    since, until = request.query.get("since") or "", request.query.get("until") or ""
     tail = request.query.get("tail") or "all"
-    return logs.Query(
+    return Query(
         stdout=stdout,
         stderr=stderr,
         since=logs.parse_time(since, "since") if since else 0,
+        until=logs.parse_time(until, "until") if until else None,
+        details=params.boolean(request, "details"),
         timestamps=params.boolean(request, "timestamps"),
         tail=None if tail == "all" else params.integer(request, "tail", 0, 1 << 31),
     )

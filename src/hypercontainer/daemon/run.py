@@ -76,7 +76,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signum, stop.set)
-    layout = Layout(config.root, config.state_dir)
+    layout = Layout(config.root, config.state_dir, config.log_prefix, config.pod_in_log_path)
     for directory in (layout.containers, layout.volumes, layout.sandboxes):
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
     store = Store(layout.database)
@@ -92,8 +92,7 @@ async def _serve(
         template=config.template,
         boot_timeout=config.boot_timeout,
         disk_size=config.storage_base_size,
-        log_max_size=config.log_max_size,
-        log_max_file=config.log_max_file,
+        log=config.log,
     )
     pods = PodService(layout, store, images, defaults)
     listeners = Listeners(application(Context(config, pods, images)))

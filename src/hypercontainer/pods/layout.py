@@ -6,10 +6,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`root` outlives a reboot of the host, `state` (below /run) does not."""
+    """`root` outlives a reboot of the host, `state` (below /run) does not.
+
+    `logs` is the directory of logs, in which each pod may have one of its own;
+    None: each log is with its container's disk.
+    """
 
     root: Path
     state: Path
+    logs: Path | None = None
+    pod_in_log_path: bool = True
 
     @property
     def database(self) -> Path:
@@ -39,9 +45,12 @@ class Layout:
         """The disk that takes a container's writes."""
         return self.containers / cid / "upper.img"
 
-    def log(self, cid: str) -> Path:
+    def log(self, pod_id: str, cid: str) -> Path:
         """A container's log in Docker's json-file format; older ones have .1, .2 …"""
-        return self.containers / cid / f"{cid}-json.log"
+        directory = self.containers / cid
+        if self.logs is not None:
+            directory = self.logs / pod_id if self.pod_in_log_path else self.logs
+        return directory / f"{cid}-json.log"
 
     def volume(self, name: str) -> Path:
         """The directory of a volume's data."""

@@ -1,12 +1,13 @@
 """What a sandbox is told of a container, and what it needs on the host's disk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..images import ImageStore
 from . import oci
 from .layout import Layout
+from .logconfig import LogConfig
 from .model import Container, Pod
 
 
@@ -20,8 +21,7 @@ class Defaults:
     template: str = "auto"
     boot_timeout: float | None = None
     disk_size: int = 10 << 30
-    log_max_size: int = 0
-    log_max_file: int = 1
+    log: LogConfig = field(default_factory=LogConfig)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,20 @@
 """Reading JSON that people write: typed, and with the path of a bad key in each error."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from ..errors import BadRequest
+
+_SIZE = re.compile(r"(\d{1,12})([kmg]?)", re.ASCII)
+
+
+def parse_size(value: str, where: str) -> int:
+    """A size in bytes such as `10m`, `10gb` or `65536`. Raises BadRequest naming `where`."""
+    match = _SIZE.fullmatch(value.strip().lower().removesuffix("ib").removesuffix("b"))
+    if not match:
+        raise BadRequest(f"{where}: {value!r} is not a size such as 512m or 10gb")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2]]
 
 
 class Node:

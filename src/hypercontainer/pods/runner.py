@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import HyperError, NoSpace, NotRunning
 from ..images import ImageStore
@@ -14,9 +14,10 @@ from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_
 from . import oci
 from .events import Events
 from .layout import Layout
+from .logtarget import log_target
 from .model import LIVE, Container, Pod, State, Status, now
 from .plans import Defaults, Plan, Planner
-from .sandboxes import end_sandbox, exit_of, remove_tree
+from .sandboxes import end_sandbox, exit_of, remove_log, remove_tree
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -135,24 +136,25 @@ class Runner:
     async def _create(self, pod: Pod, client: SandboxClient, plan: Plan) -> None:
         """Create a container in the VM and connect those who attached before."""
         container = plan.container
-        kept = pod.spec.log_type != "none"
-        log_target = {
-            "path": str(self._layout.log(container.id)) if kept else os.devnull,
-            "max_size": pod.spec.log_max_size or self._defaults.log_max_size,
-            "max_file": pod.spec.log_max_file or self._defaults.log_max_file,
-        }
         await client.create_container(
             container.id,
             plan.config,
             plan.rootfs,
             files=plan.files,
-            log=log_target,
+            log=self._log_of(pod, container),
             stdin=plan.stdin,
         )
         state = read_state(client.state_dir) or {}
         known = state.get("containers", {}).get(container.id) or {}
         container.state.pid = int(known.get("pid") or 0)
         await self._connect(client, container, plan.stdin)
+
+    def _log_of(self, pod: Pod, container: Container) -> dict[str, Any]:
+        path = self._layout.log(pod.id, container.id)
+        config = pod.spec.log.over(self._defaults.log)
+        if config.keeps:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+        return log_target(pod, container, config, path)
 
     async def _connect(self, client: SandboxClient, container: Container, stdin: bool) -> None:
         """Give their streams to those who attached before there were any."""
@@ -333,6 +335,7 @@ class Runner:
         await self.ended(pod_id)
         for container in containers:
             await asyncio.to_thread(remove_tree, self._layout.container(container.id))
+            await asyncio.to_thread(remove_log, self._layout.log(pod_id, container.id))
             for name in container.anonymous:
                 await asyncio.to_thread(remove_tree, self._layout.volumes / name)
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import HyperError, VMError
@@ -98,6 +99,14 @@ async def _end_vmm(state: SandboxState) -> None:
         processes.kill_and_wait, pid, started, signal.SIGKILL, _KILL_BOUND
     ):
         raise VMError(f"the virtual machine of {state['id']} (pid {pid}) can't be killed")
+
+
+def remove_log(path: Path) -> None:
+    """Remove a log that is not in its container's directory, and the pod's directory of logs."""
+    with suppress(OSError):
+        for file in (path, *path.parent.glob(path.name + ".*")):
+            file.unlink(missing_ok=True)
+        path.parent.rmdir()
 
 
 def remove_tree(path: Path) -> None:

@@ -16,6 +16,7 @@ from .events import Events
 from .execs import Execs
 from .filesystem import Filesystem
 from .layout import Layout
+from .logconfig import LogConfig
 from .model import Attachment, Container, Pod, Status, now
 from .names import container_id, random_id, random_name
 from .plans import Defaults
@@ -55,6 +56,7 @@ class PodService:
         self.images = images
         self.pods: dict[str, Pod] = {}
         self.events = Events()
+        self._defaults = defaults
         self.runner = Runner(layout, store, images, defaults, self.events, self.pod_ended)
         self.execs = Execs()
         self.files = Filesystem(layout, self.runner.planner, defaults, self.runner)
@@ -121,6 +123,10 @@ class PodService:
     def pod_of(self, container: Container) -> Pod:
         """The pod of a container."""
         return self.pods[container.pod_id]
+
+    def log_of(self, container: Container) -> LogConfig:
+        """Where the container's output goes."""
+        return self.pod_of(container).spec.log.over(self._defaults.log)
 
     def uses_image(self, image_id: str) -> bool:
         """Whether a container is made of that image."""

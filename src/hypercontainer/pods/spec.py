@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import BadRequest, NotSupported
+from .logconfig import LogConfig, read_log
 from .names import check_hostname, check_name
 from .reading import Node
 
@@ -22,7 +23,6 @@ MAX_CONTAINERS = 64
 DEFAULT_GRACE = 10
 MAX_GRACE = 86400
 _PERM = re.compile(r"0[0-7]{3}|0", re.ASCII)
-_SIZE = re.compile(r"(\d{1,12})([kmg]?)", re.ASCII)
 _ULIMIT = re.compile(r"[a-z]+", re.ASCII)
 _CACHES = ("off", "none", "directsync", "writeback", "unsafe", "writethrough")
 _UNSUPPORTED_FORMATS = ("raw", "qcow2", "vdi", "rbd", "nas")
@@ -89,19 +89,14 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """What a user asked of a pod. `memory` is in MiB, `log_max_size` in bytes.
-
-    A size or number of logs of 0 is that of the configuration.
-    """
+    """What a user asked of a pod. `memory` is in MiB."""
 
     id: str
     hostname: str
     labels: dict[str, str]
     vcpu: int
     memory: int
-    log_type: str
-    log_max_size: int
-    log_max_file: int
+    log: LogConfig
     dns: tuple[str, ...]
     dns_options: tuple[str, ...]
     dns_search: tuple[str, ...]
@@ -131,7 +126,6 @@ def parse_pod(value: object) -> PodSpec:
     if memory < MIN_MEMORY_MIB:
         raise resource.bad("memory", f"a VM needs {MIN_MEMORY_MIB} MiB at least")
     resource.done()
-    log_type, log_max_size, log_max_file = _log(node)
     volumes = _unique([_volume(item) for item in node.objects("volumes")], "volumes")
     files = _unique([_file_source(item) for item in node.objects("files")], "files")
     tty = node.boolean("tty")
@@ -147,9 +141,7 @@ def parse_pod(value: object) -> PodSpec:
         labels=node.mapping("labels"),
         vcpu=vcpu,
         memory=memory,
-        log_type=log_type,
-        log_max_size=log_max_size,
-        log_max_file=log_max_file,
+        log=read_log(node),
         dns=_addresses(node, "dns"),
         dns_options=_words(node, "dnsOptions"),
         dns_search=_words(node, "dnsSearch"),
@@ -159,14 +151,6 @@ def parse_pod(value: object) -> PodSpec:
     )
     node.done()
     return spec
-
-
-def parse_size(value: str, where: str) -> int:
-    """A size in bytes such as `10m`, `10gb` or `65536`. Raises BadRequest naming `where`."""
-    match = _SIZE.fullmatch(value.strip().lower().removesuffix("ib").removesuffix("b"))
-    if not match:
-        raise BadRequest(f"{where}: {value!r} is not a size such as 512m or 10gb")
-    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2]]
 
 
 def parse_signal(value: str, where: str) -> int:
@@ -204,23 +188,6 @@ def _unique(items: list[tuple[str, T]], what: str) -> dict[str, T]:
             raise BadRequest(f"{what}[{index}].name: {name!r} is used twice")
         result[name] = item
     return result
-
-
-def _log(node: Node) -> tuple[str, int, int]:
-    """The log driver, the bytes of a file before it is rotated, the files."""
-    log = node.child("log") or Node({}, node.where("log"))
-    kind = log.text("type") or "json-file"
-    if kind not in ("json-file", "none"):
-        raise NotSupported(f"{log.where('type')}: log driver {kind!r} is not supported yet")
-    options = log.child("config") or Node({}, log.where("config"))
-    size = options.text("max-size")
-    count = options.text("max-file") or "0"
-    if not count.isascii() or not count.isdigit() or int(count) > 1000:
-        raise options.bad("max-file", f"{count!r} is not a number from 1 to 1000")
-    max_size = parse_size(size, options.where("max-size")) if size else 0
-    options.done()
-    log.done()
-    return kind, max_size, int(count)
 
 
 def _addresses(node: Node, key: str) -> tuple[str, ...]:

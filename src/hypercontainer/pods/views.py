@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .layout import Layout
+from .logconfig import LogConfig
 from .model import ZERO_TIME, Container, Pod, Status
 from .oci import command_of, environment_of
 
@@ -35,7 +36,7 @@ def labels(pod: Pod, container: Container) -> dict[str, str]:
     }
 
 
-def inspect(layout: Layout, pod: Pod, container: Container) -> dict[str, Any]:
+def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> dict[str, Any]:
     """Everything about a container, in the form of Docker's GET /containers/ID/json."""
     state, spec = container.state, container.spec
     command = command_of(spec, container.image_config)
@@ -60,7 +61,7 @@ def inspect(layout: Layout, pod: Pod, container: Container) -> dict[str, Any]:
             "FinishedAt": state.finished_at or ZERO_TIME,
         },
         "Image": container.image_id,
-        "LogPath": str(layout.log(container.id)) if pod.spec.log_type != "none" else "",
+        "LogPath": str(layout.log(pod.id, container.id)) if log.keeps else "",
         "RestartCount": 0,
         "Platform": "linux",
         "Config": _config(pod, container),
@@ -71,7 +72,7 @@ def inspect(layout: Layout, pod: Pod, container: Container) -> dict[str, Any]:
                 for m in spec.volumes
                 if m.volume.source
             ],
-            "LogConfig": {"Type": pod.spec.log_type, "Config": {}},
+            "LogConfig": {"Type": log.type, "Config": dict(log.options)},
             "Memory": pod.spec.memory << 20,
             "NanoCpus": pod.spec.vcpu * 10**9,
             "NetworkMode": pod.spec.network,

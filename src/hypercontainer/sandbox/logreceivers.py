@@ -68,7 +68,7 @@ class Receiver:
         try:
             self._socket = await self._connect()
         except (OSError, TimeoutError) as error:
-            why = (error.strerror if isinstance(error, OSError) else "") or str(error) or "time-out"
+            why = os.strerror(error.errno) if error.errno else str(error) or "time-out"
             raise HyperError(
                 f"connect to the log's receiver {self._name()}: {why.lower()}: start it, or use"
                 " another log driver"
