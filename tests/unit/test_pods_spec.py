@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypercontainer.client.spec import pod as client_pod
 from hypercontainer.errors import BadRequest, HyperError, NotSupported
 from hypercontainer.pods.logconfig import LogConfig
-from hypercontainer.pods.reading import parse_size
-from hypercontainer.pods.spec import parse_pod, parse_signal
+from hypercontainer.pods.spec import parse_pod
+from hypercontainer.pods.values import parse_signal, parse_size
 
 
 def pod(**keys: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import BadRequest, NotSupported
 from ..pods.logconfig import DRIVERS, OPTION_NAMES, LogConfig, parse_log
-from ..pods.reading import parse_size
+from ..pods.values import parse_size
 
 DEFAULT_FILE = Path("/etc/hyper/config")
 DEFAULT_ROOT = Path("/var/lib/hyper")

@@ -8,7 +8,8 @@ from aiohttp import web
 from ..errors import BadRequest, NotFound, NotSupported, Timeout
 from ..pods import views
 from ..pods.model import Container
-from ..pods.spec import MAX_GRACE, parse_signal
+from ..pods.spec_container import MAX_GRACE
+from ..pods.values import parse_signal
 from . import logs, params
 from .context import of
 from .hijack import Hijack, check_upgrade

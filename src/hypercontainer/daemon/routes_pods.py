@@ -5,7 +5,8 @@ from aiohttp import web
 from ..errors import BadRequest, NotRunning
 from ..pods import views
 from ..pods.model import Pod, Status
-from ..pods.spec import MAX_GRACE, parse_signal
+from ..pods.spec_container import MAX_GRACE
+from ..pods.values import parse_signal
 from . import params
 from .context import of
 

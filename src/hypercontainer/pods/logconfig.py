@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ..errors import BadRequest, NotSupported
-from .reading import Node, parse_size
+from .reading import Node
+from .values import parse_size
 
 JSON_FILE, LOCAL, JOURNALD, SYSLOG, NONE = "json-file", "local", "journald", "syslog", "none"
 DRIVERS = (JSON_FILE, LOCAL, JOURNALD, SYSLOG, NONE)

@@ -7,7 +7,7 @@ from typing import Any
 from .logconfig import JOURNALD, SYSLOG, LogConfig, fill_tag, parse_address, parse_facility
 from .model import Container, Pod
 from .oci import environment_of
-from .reading import parse_size
+from .values import parse_size
 from .views import labels
 
 _DEFAULT_TAG = "{{.ID}}"

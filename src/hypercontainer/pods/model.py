@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from ..sandbox import SandboxClient
-from .spec import ContainerSpec, PodSpec
+from .spec import PodSpec
+from .spec_container import ContainerSpec
 
 
 class Status(StrEnum):

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import BadRequest
 from .model import Container, Pod
-from .spec import ContainerSpec, parse_signal
+from .spec_container import ContainerSpec
+from .values import parse_signal
 
 GUEST_ADDRESS = "10.0.2.15"
 GUEST_DNS = "10.0.2.3"

@@ -1,20 +1,12 @@
 """Reading JSON that people write: typed, and with the path of a bad key in each error."""
 
 import difflib
-import re
 from collections.abc import Sequence
+from typing import TypeVar
 
-from ..errors import BadRequest
+from ..errors import BadRequest, NotSupported
 
-_SIZE = re.compile(r"(\d{1,12})([kmg]?)", re.ASCII)
-
-
-def parse_size(value: str, where: str) -> int:
-    """A size in bytes such as `10m`, `10gb` or `65536`. Raises BadRequest naming `where`."""
-    match = _SIZE.fullmatch(value.strip().lower().removesuffix("ib").removesuffix("b"))
-    if not match:
-        raise BadRequest(f"{where}: {value!r} is not a size such as 512m or 10gb")
-    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2]]
+T = TypeVar("T")
 
 
 class Node:
@@ -139,3 +131,20 @@ class Node:
                 close = difflib.get_close_matches(folded, self._taken, 1)
                 hint = f": did you mean {close[0]}?" if close else ""
                 raise BadRequest(f"{self.where(key)}: unknown key{hint}")
+
+
+def refuse(node: Node, *keys: str) -> None:
+    """Raise NotSupported when one of some known keys is given."""
+    for key in keys:
+        if node.take(key):
+            raise NotSupported(f"{node.where(key)}: not supported yet")
+
+
+def unique(items: list[tuple[str, T]], what: str) -> dict[str, T]:
+    """By name. Raises BadRequest when a name is there twice."""
+    result: dict[str, T] = {}
+    for index, (name, item) in enumerate(items):
+        if name in result:
+            raise BadRequest(f"{what}[{index}].name: {name!r} is used twice")
+        result[name] = item
+    return result

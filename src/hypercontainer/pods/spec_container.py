@@ -1,0 +1,141 @@
+"""One container in a pod's specification."""
+
+import re
+from dataclasses import dataclass
+
+from ..errors import NotSupported
+from .names import check_name
+from .reading import Node, refuse
+from .spec_volumes import (
+    InjectedFile,
+    VolumeMount,
+    VolumeSpec,
+    disk_cache,
+    read_injected,
+    read_mounts,
+)
+from .values import parse_signal
+
+DEFAULT_GRACE = 10
+MAX_GRACE = 86400
+_ULIMIT = re.compile(r"[a-z]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Ulimit:
+    """A resource limit: name as in `ulimits` of Docker, e.g. nofile."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """What a user asked of one container. None: as the image says; `stop_timeout` is in s."""
+
+    name: str
+    image: str
+    workdir: str
+    command: tuple[str, ...] | None
+    entrypoint: tuple[str, ...] | None
+    env: tuple[tuple[str, str], ...]
+    tty: bool
+    stdin: bool | None
+    user: str
+    groups: tuple[str, ...]
+    volumes: tuple[VolumeMount, ...]
+    files: tuple[InjectedFile, ...]
+    labels: dict[str, str]
+    stop_signal: str
+    stop_timeout: int
+    ulimits: tuple[Ulimit, ...]
+    sysctl: dict[str, str]
+    read_only: bool
+
+
+def restart_policy(node: Node) -> None:
+    """When it is started again."""
+    policy = node.text("restartPolicy")
+    if policy.lower() not in ("", "never", "no"):
+        raise NotSupported(f"{node.where('restartPolicy')}: {policy} is not supported yet")
+
+
+def read_container(
+    node: Node, volumes: dict[str, VolumeSpec], files: dict[str, str], tty: bool
+) -> ContainerSpec:
+    """A UserContainer; volumes, files and `tty` are those of its pod."""
+    refuse(node, "id", "ports", "logPath")
+    restart_policy(node)
+    disk_cache(node)
+    name, image = node.text("name"), node.text("image")
+    if name:
+        check_name(name, node.where("name"))
+    if not image:
+        raise node.bad("image", "missing: which image is to run?")
+    workdir = node.text("workdir")
+    if workdir and not workdir.startswith("/"):
+        raise node.bad("workdir", f"{workdir!r} is not an absolute path")
+    stop_signal = node.text("StopSignal")
+    if stop_signal:
+        parse_signal(stop_signal, node.where("StopSignal"))
+    user, groups = _user(node)
+    spec = ContainerSpec(
+        name=name,
+        image=image,
+        workdir=workdir,
+        command=node.maybe_texts("command") or None,
+        entrypoint=node.maybe_texts("entrypoint") or None,
+        env=_env(node),
+        tty=node.boolean("tty") or tty,
+        stdin=node.maybe_boolean("stdin"),
+        user=user,
+        groups=groups,
+        volumes=read_mounts(node, volumes),
+        files=tuple(read_injected(item, files) for item in node.objects("files")),
+        labels=node.mapping("labels"),
+        stop_signal=stop_signal,
+        stop_timeout=node.integer("stopTimeout", DEFAULT_GRACE, 0, MAX_GRACE),
+        ulimits=tuple(_ulimit(item) for item in node.objects("ulimits")),
+        sysctl=node.mapping("sysctl"),
+        read_only=node.boolean("readOnly"),
+    )
+    node.done()
+    return spec
+
+
+def _env(node: Node) -> tuple[tuple[str, str], ...]:
+    result: dict[str, str] = {}
+    for item in node.objects("envs"):
+        name = item.text("env")
+        if not name or "=" in name:
+            raise item.bad("env", f"{name!r} is not the name of a variable")
+        if name in result:
+            raise item.bad("env", f"{name!r} is given twice")
+        result[name] = item.text("value")
+        item.done()
+    return tuple(result.items())
+
+
+def _user(node: Node) -> tuple[str, tuple[str, ...]]:
+    """`USER[:GROUP]` (also taken as one string) and supplementary groups."""
+    value = node.take("user")
+    if value is None or isinstance(value, str):
+        return value or "", ()
+    user = Node(value, node.where("user"))
+    name, group, groups = user.text("name"), user.text("group"), user.texts("additionalGroups")
+    user.done()
+    if group and not name:
+        raise user.bad("group", "a group needs a user name")
+    return (f"{name}:{group}" if group else name), groups
+
+
+def _ulimit(node: Node) -> Ulimit:
+    name = node.text("Name").lower()
+    if not _ULIMIT.fullmatch(name):
+        raise node.bad("Name", f"{name!r} is not a limit such as nofile")
+    top = (1 << 63) - 1
+    soft = node.integer("Soft", 0, -1, top)
+    hard = node.integer("Hard", soft, -1, top)
+    node.done()
+    return Ulimit(name, soft, hard)
