@@ -3,45 +3,33 @@
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, Zygote
-from . import oci, recovery
-from .events import Events
+from . import recovery
+from .creation import container_of, named, with_names
 from .execs import Execs
 from .filesystem import Filesystem
 from .layout import Layout
 from .logconfig import LogConfig
 from .model import Attachment, Container, Pod, Status, now
-from .names import container_id, random_id, random_name
 from .plans import Defaults
+from .registry import Registry
 from .runner import Runner
-from .spec import PodSpec, parse_pod
+from .spec import parse_pod
 from .store import Store
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_REMEMBERED = 1024
 _CLOSE_BOUND = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """What is remembered of a container that was removed: for those who ask for its exit code."""
-
-    name: str
-    exit_code: int
-    cleared: asyncio.Event
-
-
-class PodService:
+class PodService(Registry):
     """All pods of this hyperd, in memory and in the database."""
 
     def __init__(
@@ -51,24 +39,20 @@ class PodService:
         images: ImageStore,
         defaults: Defaults,
     ) -> None:
+        super().__init__()
         self.layout = layout
         self.store = store
         self.images = images
-        self.pods: dict[str, Pod] = {}
-        self.events = Events()
         self._defaults = defaults
         self.runner = Runner(layout, store, images, defaults, self.events, self.pod_ended)
         self.execs = Execs()
         self.files = Filesystem(layout, self.runner.planner, defaults, self.runner)
-        self._containers: dict[str, Container] = {}
-        self._names: dict[str, str] = {}
-        self._gone: OrderedDict[str, Gone] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Load what is stored, find the VMs that live, record what ended meanwhile."""
         for pod in self.store.load():
-            self._add(pod)
+            self.add(pod)
         await recovery.recover(self, self.runner)
         try:
             self.runner.zygote = await Zygote.start()
@@ -93,49 +77,9 @@ class PodService:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    # Finding
-
-    def pod(self, pod_id: str) -> Pod:
-        """A pod by its id, or by the name or id of a container of it. Raises NotFound."""
-        if pod_id in self.pods:
-            return self.pods[pod_id]
-        try:
-            return self.pods[self.container(pod_id).pod_id]
-        except NotFound:
-            raise NotFound(f"no such pod: {pod_id}") from None
-
-    def container(self, reference: str) -> Container:
-        """A container by name, id, or unique beginning of its id. Raises NotFound, BadRequest."""
-        name = reference.removeprefix("/")
-        if cid := self._names.get(name):
-            return self._containers[cid]
-        if name in self._containers:
-            return self._containers[name]
-        found = [c for cid, c in self._containers.items() if name and cid.startswith(name)]
-        if len(found) > 1:
-            raise BadRequest(f"container {name}: {len(found)} ids begin so: give more of the id")
-        if not found and name in self.pods:
-            found = self.pods[name].containers[:1]
-        if not found:
-            raise NotFound(f"no such container: {name}")
-        return found[0]
-
-    def pod_of(self, container: Container) -> Pod:
-        """The pod of a container."""
-        return self.pods[container.pod_id]
-
     def log_of(self, container: Container) -> LogConfig:
         """Where the container's output goes."""
         return self.pod_of(container).spec.log.over(self._defaults.log)
-
-    def uses_image(self, image_id: str) -> bool:
-        """Whether a container is made of that image."""
-        return any(c.image_id == image_id for c in self._containers.values())
-
-    @property
-    def containers(self) -> list[Container]:
-        """All containers."""
-        return list(self._containers.values())
 
     # Creating
 
@@ -144,85 +88,18 @@ class PodService:
 
         Raises BadRequest, NotSupported, NotFound (an image), Conflict (a name).
         """
-        spec = self._named(parse_pod(raw))
+        spec = named(self, parse_pod(raw))
         created_at = now()
-        pod = Pod(spec.id, spec, _with_names(raw, spec), created_at)
-        for container_spec in spec.containers:
-            image = self.images.get(container_spec.image)
-            container = Container(
-                id=container_id(),
-                pod_id=pod.id,
-                name=container_spec.name,
-                spec=container_spec,
-                image=container_spec.image,
-                image_id=image.id,
-                image_config=dict(image.config.get("config") or {}),
-                created_at=created_at,
-                anonymous=[
-                    container_id()
-                    for mount in container_spec.volumes
-                    if not mount.volume.name and not mount.volume.source
-                ],
-            )
-            oci.command_of(container_spec, container.image_config)
-            pod.containers.append(container)
+        pod = Pod(spec.id, spec, with_names(raw, spec), created_at)
+        pod.containers = [
+            container_of(self.images, pod, item, created_at) for item in spec.containers
+        ]
         self.store.add_pod(pod)
-        self._add(pod)
+        self.add(pod)
         self.events.pod("create", pod)
         for container in pod.containers:
             self.events.container("create", pod, container)
         return pod
-
-    def _named(self, spec: PodSpec) -> PodSpec:
-        """With an id for the pod and a name for each container. Raises Conflict."""
-        pod_id = spec.id or (spec.containers[0].name if len(spec.containers) == 1 else "")
-        if not pod_id:
-            pod_id = random_name(self._taken) if len(spec.containers) == 1 else random_id("pod")
-        if pod_id in self.pods:
-            raise Conflict(f"the name {pod_id} is in use: choose another, or remove that one first")
-        containers = []
-        for index, container in enumerate(spec.containers):
-            default = pod_id if len(spec.containers) == 1 else f"{pod_id}-{index}"
-            name = container.name or default
-            if name in self._names:
-                raise Conflict(
-                    f"the name {name} is in use by container"
-                    f" {self._names[name][:12]}: choose another, or remove that one first"
-                )
-            containers.append(replace(container, name=name))
-        return replace(spec, id=pod_id, containers=tuple(containers))
-
-    def _taken(self, name: str) -> bool:
-        return name in self._names or name in self.pods
-
-    def _add(self, pod: Pod) -> None:
-        self.pods[pod.id] = pod
-        for container in pod.containers:
-            self._containers[container.id] = container
-            self._names[container.name] = container.id
-            if container.state.status in (Status.EXITED, Status.REMOVING):
-                container.ended.set()
-
-    def _forget(self, pod: Pod, containers: list[Container]) -> asyncio.Event:
-        """Drop from memory; the event of the result is to be set once the rest is cleared."""
-        cleared = asyncio.Event()
-        for container in containers:
-            self._containers.pop(container.id, None)
-            self._names.pop(container.name, None)
-            self._gone[container.id] = Gone(container.name, container.state.exit_code, cleared)
-            for future, _ in container.waiting:
-                if not future.done():
-                    future.set_exception(NotFound(f"container {container.name} was removed"))
-            container.ended.set()
-            self.events.container("destroy", pod, container)
-        while len(self._gone) > _REMEMBERED:
-            self._gone.popitem(last=False)
-        if set(containers) == set(pod.containers):
-            self.pods.pop(pod.id, None)
-            self.events.pod("destroy", pod)
-        else:
-            pod.containers = [c for c in pod.containers if c not in containers]
-        return cleared
 
     # Starting and ending
 
@@ -234,7 +111,7 @@ class PodService:
         async with pod.lock:
             chosen = [c for c in containers or pod.containers if not c.live]
             for container in chosen:
-                if self._containers.get(container.id) is not container:
+                if not self.knows(container):
                     raise NotFound(f"no such container: {container.name}")
                 if container.state.status == Status.REMOVING:
                     raise Conflict(f"container {container.name} is being removed")
@@ -291,7 +168,7 @@ class PodService:
             self.store.save(*containers)
             await self.runner.remove_files(pod.id, containers)
             self._delete_rows(pod, containers)
-            self._forget(pod, containers).set()
+            self.forget(pod, containers).set()
 
     def _delete_rows(self, pod: Pod, containers: list[Container]) -> None:
         if set(containers) == set(pod.containers):
@@ -309,7 +186,7 @@ class PodService:
             self._delete_rows(pod, containers)
         except HyperError as error:
             log.error("%s", error)
-        cleared = self._forget(pod, containers)
+        cleared = self.forget(pod, containers)
         task = asyncio.create_task(self._clear(pod, containers, cleared))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -332,24 +209,16 @@ class PodService:
         try:
             container = self.container(reference)
         except NotFound:
-            gone = self._remembered(reference)
+            gone = self.remembered(reference)
             if removed:
                 await gone.cleared.wait()
             return gone.exit_code
         await container.ended.wait()
         if not container.state.finished_at:
             raise NotFound(f"container {container.name} was removed before it was started")
-        if removed and (left := self._gone.get(container.id)) is not None:
-            await left.cleared.wait()
+        if removed and (cleared := self.clearing(container)) is not None:
+            await cleared.wait()
         return container.state.exit_code
-
-    def _remembered(self, reference: str) -> Gone:
-        if reference in self._gone:
-            return self._gone[reference]
-        for gone in reversed(self._gone.values()):
-            if gone.name == reference:
-                return gone
-        raise NotFound(f"no such container: {reference}")
 
     async def attach(
         self, container: Container, *, stdin: bool, gone: asyncio.Future[None]
@@ -397,15 +266,3 @@ class PodService:
     def record_end(self, container: Container, status: ExitStatus) -> None:
         """Store how a container ended while hyperd was away."""
         self.runner.record(self.pod_of(container), container, status)
-
-
-def _with_names(raw: dict[str, Any], spec: PodSpec) -> dict[str, Any]:
-    """The specification as given, with the names that were chosen."""
-    pod = {key: value for key, value in raw.items() if key.lower() not in ("id", "containers")}
-    given = next(value for key, value in raw.items() if key.lower() == "containers")
-    pod["id"] = spec.id
-    pod["containers"] = [
-        {**{k: v for k, v in item.items() if k.lower() != "name"}, "name": container.name}
-        for item, container in zip(given, spec.containers, strict=True)
-    ]
-    return pod
