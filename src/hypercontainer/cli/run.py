@@ -69,6 +69,12 @@ def configure_create(parser: Parser) -> None:
         help="user: connect out as the host does, to its loopback too (default: none)",
     )
     add("--read-only", action="store_true", help="make its root file system read-only")
+    add(
+        "--restart",
+        default="",
+        metavar="POLICY",
+        help="when to start it again: no, on-failure[:N], always, unless-stopped (default: no)",
+    )
     add("--stop-signal", default="", metavar="SIGNAL", help="signal that `hyper stop` sends")
     add(
         "--stop-timeout",
@@ -125,6 +131,7 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         stop_timeout=args.stop_timeout,
         memory_mib=args.memory,
         cpus=args.cpus,
+        restart=args.restart,
         log=log_of(args),
     )
 

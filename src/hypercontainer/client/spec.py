@@ -29,6 +29,7 @@ def pod(
     stop_timeout: int | None = None,
     memory_mib: int | None = None,
     cpus: int | None = None,
+    restart: str = "",
     log: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """A pod of one container, which has the pod's name (docs/pod-spec.md lists the keys).
@@ -51,6 +52,7 @@ def pod(
         "stopTimeout": stop_timeout,
         "tty": tty,
         "readOnly": read_only,
+        "restartPolicy": restart,
     }
     resource = {"vcpu": cpus, "memory": memory_mib}
     spec: dict[str, Any] = {

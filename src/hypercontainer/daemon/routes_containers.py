@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ..errors import BadRequest, NotFound, NotSupported, Timeout
 from ..pods import views
-from ..pods.model import Container
+from ..pods.model import Container, Status
 from ..pods.spec_container import MAX_GRACE
 from ..pods.values import parse_signal
 from . import logs, params
@@ -27,7 +27,9 @@ async def listing(request: web.Request) -> web.Response:
     """The running containers, or all; newest first."""
     service = of(request).pods
     everything = params.boolean(request, "all")
-    chosen = [c for c in service.containers if everything or c.live]
+    chosen = [
+        c for c in service.containers if everything or c.live or c.state.status == Status.RESTARTING
+    ]
     chosen.sort(key=lambda c: c.created_at, reverse=True)
     return web.json_response([views.summary(service.pod_of(c), c) for c in chosen])
 

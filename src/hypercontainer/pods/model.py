@@ -16,6 +16,7 @@ class Status(StrEnum):
 
     CREATED = "created"
     STARTING = "starting"
+    RESTARTING = "restarting"
     RUNNING = "running"
     PAUSED = "paused"
     EXITED = "exited"
@@ -31,12 +32,20 @@ def now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
+def seconds_between(begin: str, end: str) -> float:
+    """Seconds from one RFC 3339 time to another; 0 when one is missing."""
+    if not begin or not end:
+        return 0.0
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+
+
 @dataclass(slots=True)
 class State:
     """What became of a container. Times are RFC 3339, `""` when it has not happened.
 
     `reason` says why it ended (a signal, out of memory, a dead VM), `error` why it
-    did not start.
+    did not start. `restarts` counts them since a user started it, `stopped` says that
+    a user ended it.
     """
 
     status: Status = Status.CREATED
@@ -48,6 +57,8 @@ class State:
     error: str = ""
     started_at: str = ""
     finished_at: str = ""
+    restarts: int = 0
+    stopped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As stored."""
@@ -56,7 +67,8 @@ class State:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "State":
         """The reverse of `to_json`."""
-        return cls(**{**data, "status": Status(data["status"])})
+        known = {key: value for key, value in data.items() if key in cls.__slots__}
+        return cls(**{**known, "status": Status(data["status"])})
 
 
 @dataclass(slots=True, eq=False)
@@ -75,10 +87,12 @@ class Container:
     state: State = field(default_factory=State)
 
     # Not stored: those who attached before the start (and whether with stdin), the rows and
-    # columns of the terminal to begin with, why it was killed, and the end of this run.
+    # columns of the terminal to begin with, why it was killed, the
+    # seconds waited before its last restart, and the end of this run.
     waiting: list[tuple["asyncio.Future[Attachment]", bool]] = field(default_factory=list)
     window: tuple[int, int] | None = None
     kill_reason: str = ""
+    delay: float = 0.0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -50,6 +50,11 @@ async def _recover_pod(service: "PodService", runner: "Runner", pod: Pod) -> Non
         else:
             log.info("container %s ended while hyperd was away", container.name)
             service.record_end(container, exit_from_state(state, container.id))
+    for container in pod.containers:
+        status, stopped = container.state.status, container.state.stopped
+        at_boot = status == Status.EXITED and container.spec.restart.wants_at_boot(stopped=stopped)
+        if status == Status.RESTARTING or at_boot:
+            service.await_restart(pod, container)
     ended = all(c.state.status == Status.EXITED for c in pod.containers)
     if ended and pod.spec.auto_remove and pod.id in service.pods:
         service.pod_ended(pod)

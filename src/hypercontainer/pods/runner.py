@@ -15,8 +15,10 @@ from . import oci
 from .events import Events
 from .layout import Layout
 from .logtarget import log_target
-from .model import LIVE, Container, Pod, State, Status, now
+from .model import LIVE, Container, Pod, State, Status, now, seconds_between
 from .plans import Defaults, Plan, Planner
+from .restart_policy import next_delay
+from .restarts import Restarts
 from .sandboxes import end_sandbox, exit_of, remove_log, remove_tree
 from .store import Store
 
@@ -41,6 +43,7 @@ class Runner:
         defaults: Defaults,
         events: Events,
         on_end: Callable[[Pod], None],
+        restarts: Restarts,
     ) -> None:
         self.zygote: Zygote | None = None
         self._layout = layout
@@ -49,6 +52,7 @@ class Runner:
         self._defaults = defaults
         self._events = events
         self._on_end = on_end
+        self._restarts = restarts
         self._watchers: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
 
@@ -57,8 +61,8 @@ class Runner:
         for task in [*self._watchers, *self._endings.values()]:
             task.cancel()
 
-    async def start(self, pod: Pod, containers: list[Container]) -> None:
-        """Start containers of a pod, in a new VM unless it has one.
+    async def start(self, pod: Pod, containers: list[Container], *, again: bool = False) -> None:
+        """Start containers of a pod, in a new VM unless it has one; `again` by their policy.
 
         When a step fails everything is undone, the containers' states say why,
         and the error is raised.
@@ -67,7 +71,8 @@ class Runner:
         await self.ended(pod.id)
         fresh = pod.client is None
         for container in containers:
-            container.state = State(status=Status.STARTING)
+            restarts = container.state.restarts + 1 if again else 0
+            container.state = State(status=Status.STARTING, restarts=restarts)
             container.ended = asyncio.Event()
             container.kill_reason = ""
         self._store.save(*containers)
@@ -189,6 +194,7 @@ class Runner:
         for container in containers:
             container.state = State(
                 status=Status.EXITED,
+                restarts=container.state.restarts,
                 exit_code=error.exit_code,
                 error=error.message,
                 finished_at=now(),
@@ -228,19 +234,29 @@ class Runner:
     def record(self, pod: Pod, container: Container, status: ExitStatus) -> None:
         """Store how a container ended; the last one of a pod ends its VM."""
         state = container.state
-        state.status = Status.EXITED
         state.exit_code, state.signal, state.oom = status.code, status.signal, status.oom
         state.reason = status.reason
         if status.signal == 9 and container.kill_reason and not status.oom:
             state.reason = container.kill_reason
         state.finished_at = status.finished_at or now()
         state.pid = 0
+        again = self._stands_again(container)
         self._save_if_possible(container)
         if status.oom:
             self._events.container("oom", pod, container)
         about = {"exitCode": str(state.exit_code), "reason": state.reason}
         self._events.container("die", pod, container, **about)
         self._settle(pod, [container])
+        if again:
+            ran = seconds_between(state.started_at, state.finished_at)
+            self._restarts.schedule(pod, container, next_delay(container.delay, ran))
+
+    def _stands_again(self, container: Container) -> bool:
+        """Choose between exited and restarting."""
+        state = container.state
+        again = container.spec.restart.wants(state.exit_code, state.restarts, stopped=state.stopped)
+        state.status = Status.RESTARTING if again else Status.EXITED
+        return again
 
     def _settle(self, pod: Pod, ended: list[Container]) -> None:
         """After an end: clear up when it was the pod's last, then wake those who wait."""

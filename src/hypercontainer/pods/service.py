@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from signal import SIGKILL
 from typing import Any, TypeVar
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, Zygote
-from . import recovery
+from . import oci, recovery
 from .creation import container_of, named, with_names
 from .execs import Execs
 from .filesystem import Filesystem
@@ -18,6 +19,8 @@ from .logconfig import LogConfig
 from .model import Attachment, Container, Pod, Status, now
 from .plans import Defaults
 from .registry import Registry
+from .restart_policy import next_delay
+from .restarts import Restarts
 from .runner import Runner
 from .spec import parse_pod
 from .store import Store
@@ -44,7 +47,10 @@ class PodService(Registry):
         self.store = store
         self.images = images
         self._defaults = defaults
-        self.runner = Runner(layout, store, images, defaults, self.events, self.pod_ended)
+        self.restarts = Restarts(self._again)
+        self.runner = Runner(
+            layout, store, images, defaults, self.events, self.pod_ended, self.restarts
+        )
         self.execs = Execs()
         self.files = Filesystem(layout, self.runner.planner, defaults, self.runner)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -61,6 +67,7 @@ class PodService(Registry):
 
     async def close(self) -> None:
         """Let operations under way end for a few seconds; VMs go on."""
+        await self.restarts.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_BOUND)
         for task in list(self._tasks):
@@ -115,8 +122,32 @@ class PodService(Registry):
                     raise NotFound(f"no such container: {container.name}")
                 if container.state.status == Status.REMOVING:
                     raise Conflict(f"container {container.name} is being removed")
+                self.restarts.cancel(container)
+                container.delay = 0.0
             if chosen:
                 await self.runner.start(pod, chosen)
+
+    async def _again(self, pod: Pod, container: Container) -> None:
+        """Start a container by its restart policy."""
+        await self._whole(self._restart(pod, container))
+
+    async def _restart(self, pod: Pod, container: Container) -> None:
+        async with pod.lock:
+            if not self.knows(container) or container.state.status != Status.RESTARTING:
+                return
+            try:
+                await self.runner.start(pod, [container], again=True)
+            except HyperError as error:
+                log.error("start container %s again: %s", container.name, error)
+                state = container.state
+                if container.spec.restart.wants(125, state.restarts, stopped=state.stopped):
+                    self.await_restart(pod, container)
+
+    def await_restart(self, pod: Pod, container: Container) -> None:
+        """Start an ended container again after a while."""
+        container.state.status = Status.RESTARTING
+        self.store.save(container)
+        self.restarts.schedule(pod, container, next_delay(container.delay, 0.0))
 
     async def stop(self, pod: Pod, containers: list[Container] | None, grace: float | None) -> None:
         """Stop containers of a pod (None: all). Grace in seconds, None: as each was created."""
@@ -124,12 +155,26 @@ class PodService(Registry):
 
     async def _stop(self, pod: Pod, containers: list[Container], grace: float | None) -> None:
         async with pod.lock:
+            for container in containers:
+                self._user_ends(container)
             longest = max((c.spec.stop_timeout for c in containers), default=0)
             await self.runner.stop(pod, containers, longest if grace is None else grace)
 
     async def kill(self, container: Container, signum: int) -> None:
         """Signal a container's first process. Raises NotRunning."""
+        if signum in (SIGKILL, oci.stop_signal_of(container)):
+            self._user_ends(container)
         await self.runner.signal(self.pod_of(container), container, signum)
+
+    def _user_ends(self, container: Container) -> None:
+        """Note that a container is ended by a user: its restart policy holds no longer."""
+        self.restarts.cancel(container)
+        if not container.live and container.state.status != Status.RESTARTING:
+            return
+        container.state.stopped = True
+        if container.state.status == Status.RESTARTING:
+            container.state.status = Status.EXITED
+        self.store.save(container)
 
     async def pause(self, pod: Pod, paused: bool) -> None:
         """Stop or continue the VM of a pod. Raises NotRunning in a wrong state."""
@@ -150,15 +195,19 @@ class PodService(Registry):
 
     async def _remove(self, pod: Pod, containers: list[Container], force: bool) -> None:
         if force and set(containers) >= {c for c in pod.containers if c.live}:
+            for container in containers:
+                self._user_ends(container)
             await self.runner.kill_vm(pod, "killed: removed by force")
         async with pod.lock:
             containers = [c for c in containers if c in pod.containers]
-            live = [c for c in containers if c.live]
+            live = [c for c in containers if c.live or c.state.status == Status.RESTARTING]
             if live and not force:
                 raise Conflict(
                     f"container {live[0].name} is {live[0].state.status}: stop it first,"
                     " or remove it by force"
                 )
+            for container in live:
+                self._user_ends(container)
             if live:
                 await self.runner.stop(pod, live, 0)
             if self.pods.get(pod.id) is not pod or not containers:

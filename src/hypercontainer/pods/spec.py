@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from ..errors import BadRequest
 from .logconfig import LogConfig, read_log
 from .names import check_hostname, check_name
 from .reading import Node, refuse, unique
-from .spec_container import ContainerSpec, read_container, restart_policy
+from .spec_container import NEVER, ContainerSpec, OfPod, read_container, restart_policy
 from .spec_network import addresses, words
 from .spec_volumes import read_file_source, read_volume
 
@@ -41,7 +42,7 @@ def parse_pod(value: object) -> PodSpec:
     """
     node = Node(value)
     refuse(node, "interfaces", "services", "portmappings", "portmappingWhiteLists", "type")
-    restart_policy(node)
+    restart = restart_policy(node)
     pod_id = node.text("id")
     if pod_id:
         check_name(pod_id, node.where("id"))
@@ -56,12 +57,17 @@ def parse_pod(value: object) -> PodSpec:
     resource.done()
     volumes = unique([read_volume(item) for item in node.objects("volumes")], "volumes")
     files = unique([read_file_source(item) for item in node.objects("files")], "files")
-    tty = node.boolean("tty")
-    containers = [read_container(item, volumes, files, tty) for item in node.objects("containers")]
+    auto_remove = node.boolean("autoRemove")
+    whole = OfPod(volumes, files, node.boolean("tty"), restart)
+    containers = [read_container(item, whole) for item in node.objects("containers")]
     if not containers:
         raise node.bad("containers", "a pod needs one container at least")
     if len(containers) > MAX_CONTAINERS:
         raise node.bad("containers", f"more than {MAX_CONTAINERS} containers in a pod")
+    for index, container in enumerate(containers):
+        if auto_remove and container.restart != NEVER:
+            where = f"containers[{index}].restartPolicy"
+            raise BadRequest(f"{where}: {container.restart.name} and autoRemove exclude each other")
     unique([(c.name, c) for c in containers if c.name], "containers")
     spec = PodSpec(
         id=pod_id,
@@ -74,7 +80,7 @@ def parse_pod(value: object) -> PodSpec:
         dns_options=words(node, "dnsOptions"),
         dns_search=words(node, "dnsSearch"),
         containers=tuple(containers),
-        auto_remove=node.boolean("autoRemove"),
+        auto_remove=auto_remove,
         network=node.choice("network", ("user", "none"), "none"),
     )
     node.done()

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from ..errors import NotSupported
 from .names import check_name
 from .reading import Node, refuse
+from .restart_policy import RestartPolicy, parse_restart_policy
 from .spec_volumes import (
     InjectedFile,
     VolumeMount,
@@ -17,8 +17,19 @@ from .spec_volumes import (
 from .values import parse_signal
 
 DEFAULT_GRACE = 10
+NEVER = RestartPolicy()
 MAX_GRACE = 86400
 _ULIMIT = re.compile(r"[a-z]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class OfPod:
+    """What a pod says for its containers."""
+
+    volumes: dict[str, VolumeSpec]
+    files: dict[str, str]
+    tty: bool = False
+    restart: RestartPolicy = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +63,18 @@ class ContainerSpec:
     ulimits: tuple[Ulimit, ...]
     sysctl: dict[str, str]
     read_only: bool
+    restart: RestartPolicy
 
 
-def restart_policy(node: Node) -> None:
+def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
     """When it is started again."""
-    policy = node.text("restartPolicy")
-    if policy.lower() not in ("", "never", "no"):
-        raise NotSupported(f"{node.where('restartPolicy')}: {policy} is not supported yet")
+    value = node.text("restartPolicy")
+    return parse_restart_policy(value, node.where("restartPolicy")) if value else default
 
 
-def read_container(
-    node: Node, volumes: dict[str, VolumeSpec], files: dict[str, str], tty: bool
-) -> ContainerSpec:
-    """A UserContainer; volumes, files and `tty` are those of its pod."""
+def read_container(node: Node, pod: OfPod) -> ContainerSpec:
+    """A UserContainer."""
     refuse(node, "id", "ports", "logPath")
-    restart_policy(node)
     disk_cache(node)
     name, image = node.text("name"), node.text("image")
     if name:
@@ -87,18 +95,19 @@ def read_container(
         command=node.maybe_texts("command") or None,
         entrypoint=node.maybe_texts("entrypoint") or None,
         env=_env(node),
-        tty=node.boolean("tty") or tty,
+        tty=node.boolean("tty") or pod.tty,
         stdin=node.maybe_boolean("stdin"),
         user=user,
         groups=groups,
-        volumes=read_mounts(node, volumes),
-        files=tuple(read_injected(item, files) for item in node.objects("files")),
+        volumes=read_mounts(node, pod.volumes),
+        files=tuple(read_injected(item, pod.files) for item in node.objects("files")),
         labels=node.mapping("labels"),
         stop_signal=stop_signal,
         stop_timeout=node.integer("stopTimeout", DEFAULT_GRACE, 0, MAX_GRACE),
         ulimits=tuple(_ulimit(item) for item in node.objects("ulimits")),
         sysctl=node.mapping("sysctl"),
         read_only=node.boolean("readOnly"),
+        restart=restart_policy(node, pod.restart),
     )
     node.done()
     return spec

@@ -50,7 +50,7 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
             "Status": state.status.value,
             "Running": container.live,
             "Paused": state.status == Status.PAUSED,
-            "Restarting": False,
+            "Restarting": state.status == Status.RESTARTING,
             "OOMKilled": state.oom,
             "Dead": False,
             "Pid": state.pid,
@@ -62,7 +62,7 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
         },
         "Image": container.image_id,
         "LogPath": str(layout.log(pod.id, container.id)) if log.keeps else "",
-        "RestartCount": 0,
+        "RestartCount": state.restarts,
         "Platform": "linux",
         "Config": _config(pod, container),
         "HostConfig": {
@@ -77,7 +77,10 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
             "NanoCpus": pod.spec.vcpu * 10**9,
             "NetworkMode": pod.spec.network,
             "ReadonlyRootfs": spec.read_only,
-            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "RestartPolicy": {
+                "Name": spec.restart.name,
+                "MaximumRetryCount": spec.restart.retries,
+            },
             "Runtime": "hyper",
             "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in spec.ulimits],
         },
@@ -182,7 +185,7 @@ def container_status(container: Container) -> dict[str, Any]:
     }
     if container.live:
         status["running"] = {"startedAt": state.started_at}
-    elif state.status in (Status.EXITED, Status.REMOVING):
+    elif state.status in (Status.EXITED, Status.RESTARTING, Status.REMOVING):
         status["terminated"] = {
             "exitCode": state.exit_code,
             "reason": "Failed" if state.exit_code or state.error else "Succeeded",
@@ -263,6 +266,8 @@ def status_line(container: Container) -> str:
         return f"{up} (Paused)" if state.status == Status.PAUSED else up
     if state.status == Status.EXITED:
         return f"Exited ({state.exit_code}) {_ago(state.finished_at)} ago"
+    if state.status == Status.RESTARTING:
+        return f"Restarting ({state.exit_code}) {_ago(state.finished_at)} ago"
     return state.status.value.capitalize()
 
 
