@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hypercontainer.cli.signals import SignalPipe
 from hypercontainer.cli.stream import Relay
-from hypercontainer.cli.terminal import DetachKeys
+from hypercontainer.client.detach import DetachKeys, parse_keys
 from hypercontainer.client.exchange import exchange
 from hypercontainer.client.streams import Demultiplexer, RawStream
-from hypercontainer.errors import HyperError
+from hypercontainer.errors import BadRequest, HyperError
 
 
 def frame(stream: int, data: bytes) -> bytes:
@@ -65,16 +65,43 @@ def test_a_torn_frame_shows() -> None:
         ([b"a\x10", b"\x11"], b"a", True),
         ([b"\x10", b"x"], b"\x10x", False),
         ([b"\x10\x10\x11"], b"\x10", True),
-        ([b"\x11\x10"], b"\x11", False),
+        ([b"\x11\x10"], b"\x11\x10", False),
     ],
 )
 def test_detach_keys(pieces: list[bytes], passed: bytes, detached: bool) -> None:
-    keys = DetachKeys()
+    keys = DetachKeys(parse_keys(""))
     got = b""
     for piece in pieces:
         data, done = keys.feed(piece)
         got += data
+    if not done:
+        got += keys.end()
     assert (got, done) == (passed, detached)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("", b"\x10\x11"),
+        ("ctrl-x", b"\x18"),
+        ("CTRL-A,b", b"\x01b"),
+        ("ctrl-[,ctrl-@,~", b"\x1b\x00~"),
+    ],
+)
+def test_detach_keys_as_docker_writes_them(text: str, keys: bytes) -> None:
+    assert parse_keys(text) == keys
+
+
+@pytest.mark.parametrize("text", ["ab", "ctrl-", "ctrl-1", "ctrl-pq", "a,,b", "\u20ac", "alt-x"])
+def test_bad_detach_keys(text: str) -> None:
+    with pytest.raises(BadRequest, match="detach keys: "):
+        parse_keys(text)
+
+
+def test_keys_that_begin_again_within_themselves() -> None:
+    keys = DetachKeys(b"aab")
+    assert [keys.feed(b"a") for _ in range(3)] == [(b"", False), (b"", False), (b"a", False)]
+    assert keys.feed(b"b") == (b"", True)
 
 
 @contextmanager

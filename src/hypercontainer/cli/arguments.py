@@ -91,6 +91,17 @@ def seconds(text: str) -> int:
     return int(text)
 
 
+def detach_keys(text: str) -> str:
+    """Keys as `parse_keys` takes them. Raises argparse.ArgumentTypeError."""
+    from ..client.detach import parse_keys
+
+    try:
+        parse_keys(text)
+    except BadRequest as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+    return text
+
+
 def environment(items: Iterable[str], files: Iterable[str]) -> dict[str, str]:
     """The variables of env files, then of `--env`, where the later wins.
 

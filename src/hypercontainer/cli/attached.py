@@ -7,7 +7,7 @@ import signal
 import sys
 
 from ..errors import HyperError, NotRunning
-from .arguments import UsageError, environment, split_command
+from .arguments import UsageError, detach_keys, environment, split_command
 from .output import tell
 from .signals import FATAL, FORWARDED, SignalPipe
 from .stream import Relay
@@ -44,13 +44,21 @@ class Foreground:
     """A process whose streams are ours: a container's first, or one of `exec`."""
 
     def __init__(
-        self, client: Client, container: str, exec_id: str | None, *, tty: bool, stdin: bool
+        self,
+        client: Client,
+        container: str,
+        exec_id: str | None,
+        *,
+        tty: bool,
+        stdin: bool,
+        detach_keys: str = "",
     ) -> None:
         self._client = client
         self._container = container
         self._exec = exec_id
         self._tty = tty
         self._stdin = stdin
+        self._detach_keys = detach_keys
 
     def follow(
         self,
@@ -72,6 +80,7 @@ class Foreground:
             signals=signals,
             on_signal=self._on_signal,
             outputs=outputs,
+            detach_keys=self._detach_keys,
         )
         with RawMode(0 if self._tty and self._stdin else -1):
             if begin:
@@ -117,6 +126,27 @@ class Foreground:
                 pass  # it has just ended
 
 
+def add_detach_keys(parser: Parser) -> None:
+    """The option `--detach-keys`."""
+    parser.add_argument(
+        "--detach-keys",
+        type=detach_keys,
+        default="",
+        metavar="KEYS",
+        help="keys that detach from a terminal (default: ctrl-p,ctrl-q)",
+    )
+
+
+def add_sig_proxy(parser: Parser) -> None:
+    """The option `--sig-proxy`."""
+    parser.add_argument(
+        "--sig-proxy",
+        choices=("true", "false"),
+        default="true",
+        help="pass our signals on to a container without a terminal (default: true)",
+    )
+
+
 def configure_exec(parser: Parser) -> None:
     """Options of `exec`."""
     parser.add_argument("-d", "--detach", action="store_true", help="do not wait for its end")
@@ -130,6 +160,7 @@ def configure_exec(parser: Parser) -> None:
     )
     parser.add_argument("-w", "--workdir", default="", metavar="DIR", help="working directory")
     parser.add_argument("-u", "--user", default="", metavar="USER[:GROUP]", help="run as USER")
+    add_detach_keys(parser)
     parser.command("CONTAINER")
 
 
@@ -155,10 +186,11 @@ def command_exec(session: Session, args: argparse.Namespace) -> int:
     if args.detach:
         client.start_exec_detached(container, exec_id)
         return 0
-    foreground = Foreground(client, container, exec_id, tty=args.tty, stdin=stdin)
+    keys = args.detach_keys
+    foreground = Foreground(client, container, exec_id, tty=args.tty, stdin=stdin, detach_keys=keys)
     with (
         caught_signals(tty=args.tty, proxy=False) as signals,
-        client.start_exec(container, exec_id) as stream,
+        client.start_exec(container, exec_id, detach_keys=keys) as stream,
     ):
         return foreground.follow(stream, signals)
 
@@ -166,12 +198,9 @@ def command_exec(session: Session, args: argparse.Namespace) -> int:
 def configure_attach(parser: Parser) -> None:
     """Options of `attach`."""
     parser.add_argument("--no-stdin", action="store_true", help="do not pass our stdin on")
-    parser.add_argument(
-        "--sig-proxy",
-        choices=("true", "false"),
-        default="true",
-        help="pass our signals on to a container without a terminal (default: true)",
-    )
+    parser.add_argument("--logs", action="store_true", help="what was written before, first")
+    add_sig_proxy(parser)
+    add_detach_keys(parser)
     parser.add_argument("container", metavar="CONTAINER")
 
 
@@ -186,10 +215,11 @@ def command_attach(session: Session, args: argparse.Namespace) -> int:
     config = details["Config"]
     tty, stdin = bool(config.get("Tty")), bool(config.get("OpenStdin")) and not args.no_stdin
     check_terminal(tty=tty, stdin=stdin)
-    foreground = Foreground(client, args.container, None, tty=tty, stdin=stdin)
+    keys = args.detach_keys
+    foreground = Foreground(client, args.container, None, tty=tty, stdin=stdin, detach_keys=keys)
     with (
         caught_signals(tty=tty, proxy=args.sig_proxy == "true") as signals,
-        client.attach(args.container, stdin=stdin) as stream,
+        client.attach(args.container, stdin=stdin, logs=args.logs, detach_keys=keys) as stream,
     ):
         return foreground.follow(stream, signals)
 
@@ -200,6 +230,8 @@ def configure_start(parser: Parser) -> None:
         "-a", "--attach", action="store_true", help="show its output, and exit as it does"
     )
     parser.add_argument("-i", "--interactive", action="store_true", help="pass our stdin on")
+    add_sig_proxy(parser)
+    add_detach_keys(parser)
     parser.add_argument("containers", nargs="+", metavar="CONTAINER")
 
 
@@ -212,19 +244,20 @@ def command_start(session: Session, args: argparse.Namespace) -> int:
         return for_each(session, args.containers, lambda name: client.start_container(name))
     if len(args.containers) > 1:
         raise UsageError("only one container can be attached to at once")
-    return _start_attached(session, args.containers[0], interactive=args.interactive)
+    return _start_attached(session, args, args.containers[0])
 
 
-def _start_attached(session: Session, container: str, *, interactive: bool) -> int:
+def _start_attached(session: Session, args: argparse.Namespace, container: str) -> int:
     client = session.client()
     details = client.inspect_container(container)
     config = details["Config"]
-    tty, stdin = bool(config.get("Tty")), interactive and bool(config.get("OpenStdin"))
+    tty, stdin = bool(config.get("Tty")), args.interactive and bool(config.get("OpenStdin"))
     check_terminal(tty=tty, stdin=stdin)
-    foreground = Foreground(client, details["Id"], None, tty=tty, stdin=stdin)
+    keys = args.detach_keys
+    foreground = Foreground(client, details["Id"], None, tty=tty, stdin=stdin, detach_keys=keys)
     with (
-        caught_signals(tty=tty, proxy=True) as signals,
-        client.attach(details["Id"], stdin=stdin) as stream,
+        caught_signals(tty=tty, proxy=args.sig_proxy == "true") as signals,
+        client.attach(details["Id"], stdin=stdin, detach_keys=keys) as stream,
     ):
         running = details["State"].get("Running")
         begin = None if running else lambda: client.start_container(details["Id"])

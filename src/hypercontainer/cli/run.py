@@ -14,7 +14,14 @@ from .arguments import (
     split_command,
     volume,
 )
-from .attached import ALL_OUTPUT, Foreground, caught_signals, check_terminal
+from .attached import (
+    ALL_OUTPUT,
+    Foreground,
+    add_detach_keys,
+    add_sig_proxy,
+    caught_signals,
+    check_terminal,
+)
 from .logs import add_log_options, log_of
 from .output import show, tell
 
@@ -105,6 +112,8 @@ def configure_run(parser: Parser) -> None:
         metavar="STREAM",
         help="attach only stdin, stdout or stderr",
     )
+    add_sig_proxy(parser)
+    add_detach_keys(parser)
     configure_create(parser)
 
 
@@ -161,14 +170,17 @@ def command_run(session: Session, args: argparse.Namespace) -> int:
     stdin = args.interactive and 0 in attached
     check_terminal(tty=args.tty, stdin=stdin)
     client = session.client()
-    with caught_signals(tty=args.tty, proxy=True) as signals:
+    with caught_signals(tty=args.tty, proxy=args.sig_proxy == "true") as signals:
         created = create(client, described, image, args.pull, signals)
         container = created["Containers"][0]
         if signals.take():
             client.remove_pod(created["ID"], force=True)
             raise KeyboardInterrupt
-        foreground = Foreground(client, container, None, tty=args.tty, stdin=stdin)
-        with client.attach(container, stdin=stdin) as stream:
+        keys = args.detach_keys
+        foreground = Foreground(
+            client, container, None, tty=args.tty, stdin=stdin, detach_keys=keys
+        )
+        with client.attach(container, stdin=stdin, detach_keys=keys) as stream:
             return foreground.follow(
                 stream,
                 signals,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import select
 
+from ..client.detach import DetachKeys, parse_keys
 from ..client.streams import STDERR, STDOUT, Demultiplexer
-from .terminal import DetachKeys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ class Relay:
         signals: SignalPipe,
         on_signal: Callable[[int], None],
         outputs: Collection[int] = (STDOUT, STDERR),
+        detach_keys: str = "",
     ) -> None:
         self._stream = stream
         self._frames = None if tty else Demultiplexer()
-        self._keys = DetachKeys() if tty else None
+        self._keys = DetachKeys(parse_keys(detach_keys)) if tty else None
         self._stdin = stdin
         self._pending = memoryview(b"")
         self._signals = signals

@@ -10,9 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DETACH_KEYS = b"\x10\x11"
-"""ctrl-p ctrl-q."""
-
 
 class RawMode:
     """Puts a terminal into raw mode while it is entered; does nothing for other files."""
@@ -43,29 +40,3 @@ def size(fd: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return (rows, columns) if rows and columns else None
-
-
-class DetachKeys:
-    """Watches input for the keys that detach, which may come in pieces."""
-
-    def __init__(self, keys: bytes = DETACH_KEYS) -> None:
-        self._keys = keys
-        self._seen = 0
-
-    def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """What is to be passed on, and whether the keys were pressed."""
-        passed = bytearray()
-        for byte in data:
-            if byte == self._keys[self._seen]:
-                self._seen += 1
-                if self._seen == len(self._keys):
-                    self._seen = 0
-                    return bytes(passed), True
-                continue
-            passed += self._keys[: self._seen]
-            self._seen = 0
-            if byte == self._keys[0]:
-                self._seen = 1
-            else:
-                passed.append(byte)
-        return bytes(passed), False

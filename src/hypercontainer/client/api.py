@@ -175,9 +175,28 @@ class Client(FileCalls):
             raise HyperError(f"hyperd answered {code!r} instead of an exit code")
         return code
 
-    def attach(self, container: str, *, stdin: bool = False) -> RawStream:
-        """The streams of a container; attached before its start, none of its output is lost."""
-        params: Params = {"container": container, "stdin": stdin}
+    def attach(
+        self,
+        container: str,
+        *,
+        stdin: bool = False,
+        logs: bool = False,
+        detach_keys: str = "",
+        exec_id: str | None = None,
+    ) -> RawStream:
+        """The streams of a container; attached before its start, none of its output is lost.
+
+        With `logs` what it wrote before comes first. `detach_keys` (such as
+        "ctrl-p,ctrl-q", the default) in the input for a terminal end the stream.
+        With `exec_id` they are those of an exec that was started already.
+        """
+        params: Params = {
+            "container": container,
+            "stdin": stdin,
+            "logs": logs,
+            "detachKeys": detach_keys or None,
+            "exec": exec_id,
+        }
         return self._http.request("POST", "/attach", params, upgrade=True).hijack()
 
     def logs(
@@ -239,9 +258,13 @@ class Client(FileCalls):
         }
         return str(self._post("/exec/create", {"container": container}, body))
 
-    def start_exec(self, container: str, exec_id: str) -> RawStream:
+    def start_exec(self, container: str, exec_id: str, *, detach_keys: str = "") -> RawStream:
         """Start it and take its streams. Raises ProgramError when it can't be executed."""
-        params: Params = {"container": container, "exec": exec_id}
+        params: Params = {
+            "container": container,
+            "exec": exec_id,
+            "detachKeys": detach_keys or None,
+        }
         return self._http.request("POST", "/exec/start", params, upgrade=True).hijack()
 
     def start_exec_detached(self, container: str, exec_id: str) -> None:

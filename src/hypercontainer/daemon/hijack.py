@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from ..client.detach import DetachKeys
 from ..errors import BadRequest
 
 _BUFFER = 1 << 16
@@ -104,17 +105,26 @@ class Hijack:
         poller.register(sock.fileno(), 0)
         return any(events & (select.POLLHUP | select.POLLERR) for _, events in poller.poll(0))
 
-    async def carry(self, streams: Streams, *, stdin: bool) -> None:
-        """Carry both ways until the process ends or the client leaves."""
+    async def write(self, data: bytes) -> None:
+        """Send something before the streams are carried. Raises ConnectionError."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def carry(self, streams: Streams, *, stdin: bool, keys: bytes = b"") -> bool:
+        """Carry both ways until the process ends or the client leaves.
+
+        With `keys` the input ends where they stand. Returns whether the client left.
+        """
         reader, writer = streams
-        up = asyncio.create_task(self._copy_in(writer, stdin))
+        watched = DetachKeys(keys) if keys else None
+        up = asyncio.create_task(self._copy_in(writer, stdin, watched))
         down = asyncio.create_task(_copy(reader, self._writer))
         waited: set[asyncio.Future[Any]] = {up, down, self.gone}
         try:
             while True:
                 done, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 if done != {up} or up.result():
-                    break
+                    return down not in done
         finally:
             for task in (up, down):
                 task.cancel()
@@ -122,19 +132,25 @@ class Hijack:
             writer.close()
             await self.close()
 
-    async def _copy_in(self, writer: asyncio.StreamWriter, stdin: bool) -> bool:
+    async def _copy_in(
+        self, writer: asyncio.StreamWriter, stdin: bool, keys: DetachKeys | None
+    ) -> bool:
         """Returns whether the client detached, rather than ended stdin."""
         try:
             while data := await self._reader.read(_BUFFER):
+                data, detached = keys.feed(data) if keys else (data, False)
                 if stdin:
                     writer.write(data)
                     await writer.drain()
+                if detached:
+                    return True
         except ConnectionError:
             return False
         if self._closed():
             return True
         if stdin and writer.can_write_eof():
             with contextlib.suppress(OSError):
+                writer.write(keys.end() if keys else b"")
                 writer.write_eof()
         return False
 

@@ -10,7 +10,7 @@ from ..pods import views
 from ..pods.model import Container, Status
 from ..pods.spec_container import MAX_GRACE
 from ..pods.values import parse_signal
-from . import logs, params
+from . import attaching, logs, params
 from .context import of
 from .hijack import Hijack, check_upgrade
 from .logfiles import Query
@@ -98,20 +98,14 @@ async def remove(request: web.Request) -> web.Response:
 
 
 async def attach(request: web.Request) -> web.StreamResponse:
-    """Take the streams of a container; one that does not run yet is waited for."""
+    """Take the streams of a container, or of an exec of it; one that does not run yet is waited
+    for."""
     check_upgrade(request)
-    if params.boolean(request, "logs"):
-        raise NotSupported("logs: not supported yet: use /container/logs first")
-    service = of(request).pods
-    container = _container(request)
-    stdin = params.boolean(request, "stdin")
-    hijack = Hijack(request)
-    try:
-        streams = await service.attach(container, stdin=stdin, gone=hijack.gone)
-    except BaseException:
-        await hijack.close()
-        raise
-    await hijack.carry(streams, stdin=stdin)
+    service, container = of(request).pods, _container(request)
+    if exec_id := request.query.get("exec"):
+        hijack = await attaching.attach_exec(request, service, container, exec_id)
+    else:
+        hijack = await attaching.attach(request, service, container)
     return hijack.response
 
 
@@ -146,6 +140,7 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
     prepared = service.execs.get(params.text(request, "exec"), container)
     if not prepared.detach:
         check_upgrade(request)
+    keys = attaching.detach_keys(request, tty=bool(prepared.process["terminal"]))
     client = service.client_of(container)
     service.execs.begin(prepared)
     try:
@@ -165,7 +160,7 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
         return web.json_response({})
     streams = await client.attach(container.id, prepared.id, stdin=prepared.stdin)
     hijack = Hijack(request)
-    await hijack.carry(streams, stdin=prepared.stdin)
+    await hijack.carry(streams, stdin=prepared.stdin, keys=keys)
     return hijack.response
 
 

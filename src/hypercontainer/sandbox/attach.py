@@ -1,8 +1,10 @@
 """A connection that carries the streams of one process."""
 
 import asyncio
+import json
 import socket
 import struct
+from typing import Any
 
 from ..errors import BadRequest, Conflict
 from .containers import Process
@@ -53,8 +55,10 @@ class Attachment(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=_MAX_PENDING)
 
-    def begin(self) -> None:
-        """Start to carry: output that waited comes first."""
+    def begin(self, answer: dict[str, Any]) -> None:
+        """Send the answer, and start to carry: output that waited comes first."""
+        if self._transport is not None:
+            self._transport.write(json.dumps(answer).encode() + b"\n")
         for output in self._process.outputs:
             output.attach(self)
 

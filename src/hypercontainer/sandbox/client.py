@@ -181,15 +181,21 @@ class SandboxClient:
         end of it (`write_eof` or closing) closes stdin if `close_stdin`, which
         defaults to true without a terminal.
         """
-        request = {
-            "op": "attach",
-            "container": cid,
-            "process": pid,
-            "stdin": stdin,
-            "close_stdin": close_stdin,
-        }
-        _, reader, writer = await self._open(request, _CALL_BOUND)
+        _, reader, writer = await self._attach(cid, pid, stdin, close_stdin=close_stdin)
         return reader, writer
+
+    async def attach_after(
+        self, cid: str, *, stdin: bool
+    ) -> tuple[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter]:
+        """As `attach`, to a container's first process, with the place in its log up to which
+        nothing of it comes: `inode`, `size`, `unfinished` (beginnings of lines by stream)."""
+        return await self._attach(cid, INIT, stdin, mark=True)
+
+    async def _attach(
+        self, cid: str, pid: str, stdin: bool, **more: bool | None
+    ) -> tuple[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter]:
+        request = {"op": "attach", "container": cid, "process": pid, "stdin": stdin, **more}
+        return await self._open(request, _CALL_BOUND)
 
     async def processes(self, cid: str) -> list[dict[str, Any]]:
         """The container's processes as the guest lists them: pid, ppid, uid, cmd."""

@@ -265,8 +265,8 @@ class Server:
         )
         self._attachments.add(attachment)
         try:
-            await request.answer({})
-            attachment.begin()
+            log = container.log if request.body.get("mark") else None
+            attachment.begin(log.mark() if log else {})
             feeding = asyncio.create_task(attachment.feed())
             await attachment.closed.wait()
             await asyncio.wait([feeding], timeout=_REQUEST_BOUND)

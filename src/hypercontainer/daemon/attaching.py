@@ -1,0 +1,99 @@
+"""Attaching to containers: what they wrote before, then their streams."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from ..client.detach import parse_keys
+from ..errors import BadRequest, NotSupported
+from ..pods.model import Container
+from ..pods.service import PodService
+from . import logs, params
+from .hijack import Hijack, Streams
+from .logfiles import Mark, Query
+
+
+def detach_keys(request: web.Request, *, tty: bool) -> bytes:
+    """The keys that end the input for a terminal; none without one. Raises BadRequest."""
+    keys = parse_keys(request.query.get("detachKeys") or "")
+    return keys if tty else b""
+
+
+async def attach(request: web.Request, service: PodService, container: Container) -> Hijack:
+    """Carry the streams of a container, and before them its log if that is wanted.
+
+    One that does not run yet is waited for. Raises BadRequest, NotSupported, NotFound.
+    """
+    stdin, keys = params.boolean(request, "stdin"), detach_keys(request, tty=container.spec.tty)
+    wants_log, wants_streams = (
+        params.boolean(request, "logs"),
+        params.boolean(request, "stream", default=True),
+    )
+    if wants_log and not service.log_of(container).keeps:
+        kind = service.log_of(container).type
+        raise NotSupported(f"container {container.name} keeps no log: its log driver is {kind}")
+    hijack = Hijack(request)
+    try:
+        streams, mark = None, None
+        if wants_log and wants_streams and container.live:
+            mark, streams = await _attach_after(service, container, stdin=stdin)
+        if wants_log:
+            await _replay(hijack, service, container, mark)
+        if wants_streams and streams is None:
+            streams = await service.attach(container, stdin=stdin, gone=hijack.gone)
+    except BaseException:
+        await hijack.close()
+        raise
+    if streams is None:
+        await hijack.close()
+        return hijack
+    pod = service.pod_of(container)
+    service.events.container("attach", pod, container)
+    left = True
+    try:
+        left = await hijack.carry(streams, stdin=stdin, keys=keys)
+    finally:  # a client that goes cancels this
+        if left:
+            service.events.container("detach", pod, container)
+    return hijack
+
+
+async def _attach_after(
+    service: PodService, container: Container, *, stdin: bool
+) -> tuple[dict[str, Any], Streams]:
+    client = service.client_of(container)
+    try:
+        mark, reader, writer = await client.attach_after(container.id, stdin=stdin)
+    except BadRequest:
+        mark, reader, writer = await client.attach_after(container.id, stdin=False)
+    return mark, (reader, writer)
+
+
+async def _replay(
+    hijack: Hijack, service: PodService, container: Container, mark: dict[str, Any] | None
+) -> None:
+    """Send the log, up to what the streams go on from."""
+    path = service.layout.log(container.pod_id, container.id)
+    raw = container.spec.tty
+    end = Mark(mark["inode"], mark["size"]) if mark and "inode" in mark else None
+    async for piece in logs.read(path, Query(), raw=raw, follow=None, end=end):
+        await hijack.write(piece)
+    for stream, text in (mark or {}).get("unfinished", {}).items():
+        await hijack.write(logs.frame(stream, text.encode(errors="surrogateescape"), raw=raw))
+
+
+async def attach_exec(
+    request: web.Request, service: PodService, container: Container, exec_id: str
+) -> Hijack:
+    """Carry the streams of an exec that was started already. Raises NotFound, Conflict."""
+    prepared = service.execs.get(exec_id, container)
+    if not prepared.started:
+        raise BadRequest(f"exec {exec_id} was not started: use /exec/start")
+    stdin = params.boolean(request, "stdin", default=prepared.stdin) and prepared.stdin
+    keys = detach_keys(request, tty=bool(prepared.process["terminal"]))
+    client = service.client_of(container)
+    streams = await asyncio.shield(client.attach(container.id, prepared.id, stdin=stdin))
+    hijack = Hijack(request)
+    await hijack.carry(streams, stdin=stdin, keys=keys)
+    return hijack
