@@ -1,19 +1,47 @@
-/* Copies of directories: what a tmpfs with `copy_up` starts with. */
+/* Copies of directories: what a mount with `copy_up` starts with. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "mounts.h"
 
 #define DEPTH_MAX 64
 
+#define XATTRS_MAX 65536
+
 static int copy_directory(int from, int to, int depth);
+
+/* Not those of the overlay itself; what the target can't keep is left out. */
+static int copy_xattrs(int from, int to)
+{
+    static char names[XATTRS_MAX], value[XATTRS_MAX];
+    ssize_t size = flistxattr(from, names, sizeof names);
+    for (char *name = names; size > 0 && name < names + size; name += strlen(name) + 1) {
+        ssize_t length = fgetxattr(from, name, value, sizeof value);
+        if (length < 0 || !strncmp(name, "trusted.overlay.", 16))
+            continue;
+        if (fsetxattr(to, name, value, (size_t)length, 0) < 0 && errno != ENOTSUP &&
+            errno != EPERM)
+            return -1;
+    }
+    return 0;
+}
+
+static int copy_attributes(int from, int to, const struct stat *st)
+{
+    if (fchown(to, st->st_uid, st->st_gid) < 0 || fchmod(to, st->st_mode & 07777) < 0 ||
+        copy_xattrs(from, to) < 0)
+        return -1;
+    return futimens(to, (struct timespec[]){st->st_atim, st->st_mtim});
+}
 
 static int copy_file(int from, int to, const char *name, const struct stat *st)
 {
@@ -23,9 +51,7 @@ static int copy_file(int from, int to, const char *name, const struct stat *st)
     while (got > 0)
         got = sendfile(out, in, NULL, 1 << 20);
     if (got == 0)
-        got = fchown(out, st->st_uid, st->st_gid) < 0 || fchmod(out, st->st_mode & 07777) < 0
-                  ? -1
-                  : futimens(out, (struct timespec[]){st->st_atim, st->st_mtim});
+        got = copy_attributes(in, out, st);
     int saved = errno;
     if (in >= 0)
         close(in);
@@ -54,10 +80,8 @@ static int copy_subdirectory(int from, int to, const char *name, const struct st
     int in = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int out = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int result = in < 0 || out < 0 ? -1 : copy_directory(in, out, depth + 1);
-    if (!result && (fchown(out, st->st_uid, st->st_gid) < 0 ||
-                    fchmod(out, st->st_mode & 07777) < 0 ||
-                    futimens(out, (struct timespec[]){st->st_atim, st->st_mtim}) < 0))
-        result = -1;
+    if (!result)
+        result = copy_attributes(in, out, st);
     int saved = errno;
     if (in >= 0)
         close(in);
@@ -107,6 +131,32 @@ static int copy_directory(int from, int to, int depth)
     closedir(directory);
     errno = saved;
     return result;
+}
+
+static bool is_empty(int fd)
+{
+    int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = own < 0 ? NULL : fdopendir(own);
+    struct dirent *entry;
+    bool empty = directory;
+    while (empty && (entry = readdir(directory)))
+        empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+                !strcmp(entry->d_name, "lost+found");
+    if (directory)
+        closedir(directory);
+    return empty;
+}
+
+int copy_into_empty(int from, int to, const char *what, struct failure *failure)
+{
+    struct stat st;
+    if (!is_empty(to))
+        return 0;
+    if (copy_tree(from, to, what, failure) < 0)
+        return -1;
+    return fstat(from, &st) < 0 || copy_attributes(from, to, &st) < 0
+               ? fail_errno(failure, "copy of %s", what)
+               : 0;
 }
 
 int copy_tree(int from, int to, const char *what, struct failure *failure)

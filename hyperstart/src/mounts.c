@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 
 #include "disk.h"
 #include "path.h"
+#include "users.h"
 
 #ifndef AT_RECURSIVE
 #define AT_RECURSIVE 0x8000
@@ -32,15 +34,28 @@ static int change_mount(int root, const char *target, unsigned long flags)
     return result;
 }
 
-/* An O_PATH descriptor of what a bind mount takes; for a disk its directory. */
+/* The directory of a disk that is taken, made if it can be; else all of the disk. */
+static int open_disk_source(const struct mount_spec *mount)
+{
+    char path[80];
+    snprintf(path, sizeof path, DISKS_DIR "/%d-%d", mount->disk->at.target, mount->disk->at.lun);
+    int disk = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (disk < 0 || !mount->disk_path)
+        return disk;
+    int fd = path_make_directory(disk, mount->disk_path);
+    if (fd < 0 && errno == EROFS)
+        return disk;
+    int saved = errno;
+    close(disk);
+    errno = saved;
+    return fd;
+}
+
+/* An O_PATH descriptor of what a bind mount takes. */
 static int open_source(const struct mount_spec *mount)
 {
-    if (mount->disk) {
-        char path[80];
-        snprintf(path, sizeof path, DISKS_DIR "/%d-%d", mount->disk->at.target,
-                 mount->disk->at.lun);
-        return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    }
+    if (mount->disk)
+        return open_disk_source(mount);
     if (mount->share) {
         int share = open(SHARE_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (share < 0)
@@ -60,6 +75,22 @@ static int open_target(int root, const char *target, bool directory)
     return directory ? path_make_directory(root, target) : path_make_file(root, target);
 }
 
+/* An empty volume starts with what the image has at its place. */
+static int fill_volume(const struct mount_spec *mount_spec, int root, int source,
+                       struct failure *failure)
+{
+    int below = path_open(root, mount_spec->target, O_RDONLY | O_DIRECTORY);
+    if (below < 0)
+        return 0;
+    int above = openat(source, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result = above < 0 ? fail_errno(failure, "volume of %s", mount_spec->target)
+                           : copy_into_empty(below, above, mount_spec->target, failure);
+    close(below);
+    if (above >= 0)
+        close(above);
+    return result;
+}
+
 static int mount_bind(const struct mount_spec *mount_spec, int root, struct failure *failure)
 {
     const char *target = mount_spec->target;
@@ -67,6 +98,11 @@ static int mount_bind(const struct mount_spec *mount_spec, int root, struct fail
     int source = open_source(mount_spec);
     if (source < 0 || fstat(source, &st) < 0)
         return fail_errno(failure, "mount on %s: source", target);
+    if (mount_spec->copy_up && S_ISDIR(st.st_mode) &&
+        fill_volume(mount_spec, root, source, failure) < 0) {
+        close(source);
+        return -1;
+    }
     int fd = open_target(root, target, S_ISDIR(st.st_mode));
     if (fd < 0) {
         close(source);
@@ -200,6 +236,45 @@ int bind_on(int root, const char *source, const char *target, struct failure *fa
     return result;
 }
 
+/* The ids of USER[:GROUP] in the container's own passwd and group files. */
+static int find_owner(int root, const char *user, struct identity *identity,
+                      struct failure *failure)
+{
+    char *texts[2];
+    static const char *const paths[2] = {"/etc/passwd", "/etc/group"};
+    for (int i = 0; i < 2; i++) {
+        int fd = path_open(root, paths[i], O_PATH);
+        texts[i] = users_read_file(fd < 0 ? "" : path_of_fd(fd));
+        if (fd >= 0)
+            close(fd);
+    }
+    int result = users_resolve(identity, user, NULL, 0, texts[0], texts[1], failure);
+    free(texts[0]);
+    free(texts[1]);
+    return result;
+}
+
+static int write_injected(const struct file_spec *file, const char *path, int root,
+                          struct failure *failure)
+{
+    static struct identity owner;
+    memset(&owner, 0, sizeof owner);
+    if (file->user && find_owner(root, file->user, &owner, failure) < 0)
+        return -1;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    size_t done = 0;
+    ssize_t got = fd < 0 ? -1 : 0;
+    while (got >= 0 && done < file->size) {
+        got = write(fd, file->content + done, file->size - done);
+        done += got > 0 ? (size_t)got : 0;
+    }
+    if (got < 0 || fchown(fd, owner.uid, owner.gid) < 0 || fchmod(fd, file->mode) < 0)
+        fail_errno(failure, "write of %s", file->path);
+    if (fd >= 0)
+        close(fd);
+    return failure->code ? -1 : 0;
+}
+
 int files_apply(const struct container_spec *spec, int root, struct failure *failure)
 {
     char path[256];
@@ -209,13 +284,8 @@ int files_apply(const struct container_spec *spec, int root, struct failure *fai
         if (make_directories(path, 0711) < 0)
             return fail_errno(failure, "mkdir %s", path);
         snprintf(path, sizeof path, CONTAINERS_DIR "/%s/files/%zu", spec->id, i);
-        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-        size_t size = strlen(file->content);
-        if (fd < 0 || write(fd, file->content, size) != (ssize_t)size ||
-            fchmod(fd, file->mode) < 0)
-            return fail_errno(failure, "write of %s", file->path);
-        close(fd);
-        if (bind_on(root, path, file->path, failure) < 0)
+        if (write_injected(file, path, root, failure) < 0 ||
+            bind_on(root, path, file->path, failure) < 0)
             return -1;
     }
     return 0;

@@ -21,8 +21,10 @@ int mounts_apply(const struct container_spec *spec, int root, struct failure *fa
 int files_apply(const struct container_spec *spec, int root, struct failure *failure);
 int restrict_paths(const struct container_spec *spec, int root, struct failure *failure);
 int sysctl_apply(const struct pairs *sysctl, struct failure *failure);
-/* copy.c: what is below one directory into another, with owners, modes and times. */
+/* copy.c: what is below one directory into another, with owners, modes, times, xattrs. */
 int copy_tree(int from, int to, const char *what, struct failure *failure);
+/* The same with the owner, mode and attributes of `from` itself, if `to` is empty. */
+int copy_into_empty(int from, int to, const char *what, struct failure *failure);
 int bind_on(int root, const char *source, const char *target, struct failure *failure);
 
 /* devices.c */

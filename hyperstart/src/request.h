@@ -71,15 +71,18 @@ struct rootfs_spec {
 struct mount_spec {
     char *share;            /* a bind of this path of the share, */
     struct disk_spec *disk; /* or a disk, */
+    char *disk_path;        /* of which this directory is taken, if not NULL */
     char *source, *fstype;  /* or a file system */
     char *target, *data;
     unsigned long flags, propagation;
     uint64_t set_attributes, clear_attributes; /* of mount_setattr(2), recursively */
-    bool copy_up; /* a tmpfs that starts with what it covers */
+    bool copy_up; /* a tmpfs, or an empty directory, that starts with what it covers */
 };
 
 struct file_spec {
-    char *path, *content;
+    char *path, *user; /* user: USER[:GROUP], NULL for root */
+    const uint8_t *content;
+    size_t size;
     mode_t mode;
 };
 

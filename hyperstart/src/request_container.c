@@ -138,6 +138,7 @@ static void decode_mount(struct json *json, int item, struct mount_spec *mount)
     mount->data = json_string(json, item, "data", JSON_OPTIONAL);
     mount->share = decode_share_path(json, item, "share");
     mount->disk = decode_disk(json, item, NULL);
+    mount->disk_path = decode_share_path(json, item, "path");
     mount->fstype = json_string(json, item, "fstype", JSON_OPTIONAL);
     mount->source = json_string(json, item, "source", JSON_OPTIONAL);
     mount->copy_up = json_bool(json, item, "copy_up", false);
@@ -157,10 +158,29 @@ static void decode_mount(struct json *json, int item, struct mount_spec *mount)
              mount->target);
 }
 
+static void decode_content(struct json *json, int item, struct file_spec *file)
+{
+    char *encoding = json_string(json, item, "encoding", JSON_OPTIONAL);
+    char *text = json_string(json, item, "content", JSON_REQUIRED);
+    if (!text)
+        return;
+    file->content = (const uint8_t *)text;
+    file->size = strlen(text);
+    if (!encoding || !strcmp(encoding, "raw"))
+        return;
+    uint8_t *decoded = arena_alloc(json->arena, file->size / 4 * 3 + 4);
+    int64_t size = strcmp(encoding, "base64") ? -1 : base64_decode(text, file->size, decoded);
+    if (size < 0)
+        fail(json->failure, FAIL_BAD_REQUEST, "content of a file must be raw or base64");
+    file->content = decoded;
+    file->size = size < 0 ? 0 : (size_t)size;
+}
+
 static void decode_file(struct json *json, int item, struct file_spec *file)
 {
     file->path = decode_path(json, item, "path", JSON_REQUIRED);
-    file->content = json_string(json, item, "content", JSON_REQUIRED);
+    file->user = json_string(json, item, "user", JSON_OPTIONAL);
+    decode_content(json, item, file);
     file->mode = (mode_t)json_int(json, item, "mode", 0, 07777, 0644);
 }
 

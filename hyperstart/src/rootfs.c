@@ -24,7 +24,8 @@ int rootfs_mount_disks(const struct container_spec *spec, struct failure *failur
         return -1;
     for (size_t i = 0; i < spec->mounts_count; i++) {
         const struct mount_spec *mount = &spec->mounts[i];
-        if (mount->disk && disk_mount(mount->disk, mount->flags & MS_RDONLY, failure) < 0)
+        /* Others may write to it; a container that may not has a read-only bind of it. */
+        if (mount->disk && disk_mount(mount->disk, false, failure) < 0)
             return -1;
     }
     return 0;

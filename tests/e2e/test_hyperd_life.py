@@ -214,7 +214,7 @@ def test_volumes(hyperd: Hyperd, tmp_path: Path) -> None:
         mounts = hyperd.client.inspect_container(container)["Mounts"]
         anonymous = Path(mounts[4]["Source"])
         assert (anonymous / "a").read_text() == "a\n"
-        hyperd.client.remove_container(container)
+        hyperd.client.remove_container(container, volumes=True)
         assert not anonymous.exists()
     made = (tmp_path / "dir/x").stat()
     assert (made.st_uid, made.st_gid) == (1000, 8)

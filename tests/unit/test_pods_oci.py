@@ -1,6 +1,5 @@
 """Image configuration and user's container combined by Docker's rules."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +29,16 @@ def make(image: dict[str, Any] | None = None, **keys: Any) -> tuple[Pod, Contain
 
 def config(image: dict[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
     pod, container = make(image, **keys)
-    binds = {m.path: Path("/host") / m.path[1:] for m in container.spec.volumes}
-    return oci.container_config(pod, container, binds)
+    volumes = [
+        {
+            "destination": m.path,
+            "type": "bind",
+            "source": f"/host{m.path}",
+            "options": ["rbind", "ro" if m.read_only else "rw"],
+        }
+        for m in container.spec.volumes
+    ]
+    return oci.container_config(pod, container, volumes)
 
 
 IMAGE = {"Entrypoint": ["/entry"], "Cmd": ["a", "b"]}
@@ -120,7 +127,7 @@ def test_the_guest_takes_the_whole_of_it() -> None:
 
 def files_of(**keys: Any) -> dict[str, str]:
     pod, container = make({"Cmd": ["sh"]}, **keys)
-    return {f["path"]: f["content"] for f in oci.injected_files(pod, container)}
+    return {f["path"]: f["content"] for f in oci.injected_files(pod, container, {})}
 
 
 def test_injected_files() -> None:

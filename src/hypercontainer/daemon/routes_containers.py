@@ -93,7 +93,8 @@ async def remove(request: web.Request) -> web.Response:
     service = of(request).pods
     container = _container(request)
     force = params.boolean(request, "force")
-    await service.remove(service.pod_of(container), [container], force=force)
+    volumes = params.boolean(request, "v") or params.boolean(request, "volumes")
+    await service.remove(service.pod_of(container), [container], force=force, volumes=volumes)
     return web.Response(status=204)
 
 

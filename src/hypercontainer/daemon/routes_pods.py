@@ -73,7 +73,7 @@ async def unpause(request: web.Request) -> web.Response:
 async def remove(request: web.Request) -> web.Response:
     """Remove a pod."""
     pod = _pod(request)
-    await of(request).pods.remove(pod, force=params.boolean(request, "force"))
+    await of(request).pods.remove(pod, force=params.boolean(request, "force"), volumes=True)
     return web.json_response({"ID": pod.id, "Code": 0, "Cause": ""})
 
 

@@ -1,6 +1,6 @@
 """OCI configurations (runtime-spec 1.1 config.json) as messages to the guest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadRequest, NotSupported
@@ -43,12 +43,18 @@ CONTAINER_WIDE = ("seccomp", "seccomp_flags", "personality")
 
 
 def container_message(
-    cid: str, config: dict[str, Any], rootfs: dict[str, Any], bind: Bind, process: dict[str, Any]
+    cid: str,
+    config: dict[str, Any],
+    rootfs: dict[str, Any],
+    bind: Bind,
+    process: dict[str, Any],
+    disks: Mapping[str, dict[str, str]] | None = None,
 ) -> dict[str, Any]:
     """The NEWCONTAINER payload of a configuration.
 
     `rootfs` is the guest's form of it; `bind` makes a host path (read-only or
-    not) appear in the share and returns its path there; `process` comes from `process_message`.
+    not) appear in the share and returns its path there; `process` comes from `process_message`;
+    `disks` gives the guest's form of the images of `disk_mounts`, by path.
     Raises BadRequest or NotSupported naming the key.
     """
     linux = read_object(config, "linux")
@@ -65,7 +71,9 @@ def container_message(
         "domainname": read_text(config, "domainname"),
         "namespaces": _namespaces(linux),
         "propagation": _propagation(linux),
-        "mounts": [_mount(m, where, bind) for where, m in read_objects(config, "mounts")],
+        "mounts": [
+            _mount(m, where, bind, disks or {}) for where, m in read_objects(config, "mounts")
+        ],
         "devices": [_device(d, where) for where, d in read_objects(linux, "devices", "linux.")],
         "masked": read_texts(linux, "maskedPaths", "linux."),
         "readonly_paths": read_texts(linux, "readonlyPaths", "linux."),
@@ -217,15 +225,46 @@ def _time_offsets(linux: dict[str, Any]) -> list[list[int]]:
     return found
 
 
-def _mount(mount: dict[str, Any], where: str, bind: Bind) -> dict[str, Any]:
+DISK_MOUNT = "hyper-disk"
+"""The type of a mount of a disk image, whose `source` is its path on the host."""
+DISK_OPTION = "hyper-"
+COPY_UP_VOLUME = "hyper-copyup"
+"""The option of a volume that, when empty, starts with what the image has at its place."""
+
+
+def disk_mounts(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The mounts of disk images: path, format, cache, fstype and read_only of each."""
+    found = []
+    for where, mount in read_objects(config, "mounts"):
+        if mount.get("type") == DISK_MOUNT:
+            options = read_texts(mount, "options", f"{where}.")
+            given = dict(o.partition("=")[::2] for o in options if o.startswith(DISK_OPTION))
+            disk = {
+                key: given.get(f"{DISK_OPTION}{key}", "") for key in ("format", "cache", "fstype")
+            }
+            path = read_text(mount, "source", f"{where}.")
+            found.append({**disk, "path": path, "read_only": "ro" in options})
+    return found
+
+
+def _is_own(option: str, fstype: str) -> bool:
+    """Whether a mount option is hyperd's word to the sandbox, and none of mount(8)."""
+    own = fstype == DISK_MOUNT and option.startswith(DISK_OPTION)
+    return own or option == COPY_UP_VOLUME
+
+
+def _mount(
+    mount: dict[str, Any], where: str, bind: Bind, disks: Mapping[str, dict[str, str]]
+) -> dict[str, Any]:
     target = read_text(mount, "destination", f"{where}.")
     if not target:
         raise BadRequest(f"{where}.destination: a path is needed")
     # A relative one, which the specification calls deprecated, starts at the root.
     target = target if target.startswith("/") else f"/{target}"
-    names = read_texts(mount, "options", f"{where}.")
-    options = parse_options(names, f"{where} ({target})")
+    given = read_texts(mount, "options", f"{where}.")
     fstype = read_text(mount, "type", f"{where}.")
+    names = [name for name in given if not _is_own(name, fstype)]
+    options = parse_options(names, f"{where} ({target})")
     message: dict[str, Any] = {
         "target": target,
         "flags": options.flags,
@@ -238,8 +277,13 @@ def _mount(mount: dict[str, Any], where: str, bind: Bind) -> dict[str, Any]:
         if fstype != "tmpfs":
             raise BadRequest(f"{where} ({target}): {COPY_UP} is an option of tmpfs")
         message["copy_up"] = True
+    if COPY_UP_VOLUME in given:
+        message["copy_up"] = True
     source = read_text(mount, "source", f"{where}.") or fstype
-    if fstype == "bind" or options.flags & MS_BIND:
+    if fstype == DISK_MOUNT:
+        message |= {**disks[source], "path": "_data", "data": ""}
+        message["flags"] |= MS_BIND
+    elif fstype == "bind" or options.flags & MS_BIND:
         message["share"] = bind(source, bool(options.flags & MS_RDONLY))
         message["flags"] |= MS_BIND
     else:

@@ -1,14 +1,15 @@
 """A running QEMU, driven by its monitor (QMP, by the qemu.qmp library)."""
 
 import asyncio
+import fcntl
 import os
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qemu.qmp import EventListener, QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecInterruptedError
 
-from ..errors import BadRequest, VMError
+from ..errors import BadRequest, Conflict, VMError
 from .machine import Vmm
 from .qemu_start import SCSI_BUS
 
@@ -17,6 +18,47 @@ if TYPE_CHECKING:
 
 _COMMAND_TIMEOUT = 30.0
 _POLL = 0.001
+
+
+class DiskKind(NamedTuple):
+    """`format` is raw or qcow2, `cache` one of QEMU's modes of caching ("" is writeback)."""
+
+    format: str = "raw"
+    cache: str = ""
+
+
+RAW = DiskKind()
+_DIRECT = ("off", "none", "directsync")
+_WRITE_THROUGH = ("writethrough", "directsync")
+
+
+def _block_node(node: str, file: str, read_only: bool, kind: DiskKind) -> dict[str, Any]:
+    """The arguments of blockdev-add. A backing file that an image may name is never opened."""
+    cache = {"no-flush": kind.cache == "unsafe", "direct": kind.cache in _DIRECT}
+    return {
+        "node-name": node,
+        "driver": kind.format,
+        "read-only": read_only,
+        "discard": "unmap",
+        "cache": cache,
+        "file": {"driver": "file", "filename": file, "locking": "off", "cache": cache},
+        **({"backing": None} if kind.format == "qcow2" else {}),
+    }
+
+
+def _lock(fd: int, path: str, read_only: bool) -> None:
+    """Keep others from an image for as long as QEMU has it: the lock is the open file's.
+
+    Raises Conflict. Where the file system has no locks, there are none.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_NB | (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX))
+    except BlockingIOError:
+        raise Conflict(
+            f"disk image {path} is in use by another virtual machine: stop that one first"
+        ) from None
+    except OSError:
+        pass
 
 
 async def _deleted(listener: EventListener, device: str) -> None:
@@ -71,27 +113,16 @@ class Qemu:
         except TimeoutError as error:
             raise VMError(f"QEMU did not answer {command} in {_COMMAND_TIMEOUT:.0f} s") from error
 
-    async def plug_disk(self, path: str, *, read_only: bool) -> int:
-        """Attach a raw image; returns its LUN (on target 0). Raises BadRequest or VMError."""
+    async def plug_disk(self, path: str, *, read_only: bool, kind: DiskKind = RAW) -> int:
+        """Attach an image; returns its LUN (on target 0).
+
+        Raises BadRequest, Conflict (in use by another VM) or VMError.
+        """
         async with self._lock, self._file(path, read_only) as name:
             lun = self._next_lun
             self._next_lun += 1
             node = f"disk{lun}"
-            await self._execute(
-                "blockdev-add",
-                **{
-                    "node-name": node,
-                    "driver": "raw",
-                    "read-only": read_only,
-                    "discard": "unmap",
-                    "file": {
-                        "driver": "file",
-                        "filename": name,
-                        "locking": "off",
-                        "cache": {"no-flush": False},
-                    },
-                },
-            )
+            await self._execute("blockdev-add", **_block_node(node, name, read_only, kind))
             try:
                 await self._execute(
                     "device_add",
@@ -100,6 +131,7 @@ class Qemu:
                     bus=SCSI_BUS,
                     drive=node,
                     **{"scsi-id": 0, "lun": lun, "share-rw": read_only},
+                    **({"write-cache": "off"} if kind.cache in _WRITE_THROUGH else {}),
                 )
             except VMError:
                 await self._execute("blockdev-del", **{"node-name": node})
@@ -115,6 +147,7 @@ class Qemu:
         except OSError as error:
             raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
         try:
+            _lock(fd, path, read_only)
             await self._until_connected()
             self._qmp.send_fd_scm(fd)
             added = await self._execute("add-fd")

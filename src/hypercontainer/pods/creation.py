@@ -45,11 +45,6 @@ def container_of(images: ImageStore, pod: Pod, spec: ContainerSpec, created_at: 
         image_id=image.id,
         image_config=dict(image.config.get("config") or {}),
         created_at=created_at,
-        anonymous=[
-            container_id()
-            for mount in spec.volumes
-            if not mount.volume.name and not mount.volume.source
-        ],
     )
     oci.command_of(spec, container.image_config)
     return container

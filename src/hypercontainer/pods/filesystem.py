@@ -27,11 +27,13 @@ from ..guest.entries import Entry
 from ..guest.protocol import ProtocolError
 from ..sandbox import SandboxClient, VMConfig, launch
 from .model import Container, Pod, Status
+from .mounts import needs_share
 from .records import RecordReader, list_of, tar_end, tar_of
 from .sandboxes import end_sandbox
 from .untar import records_of
 
 if TYPE_CHECKING:
+    from ..volumes import VolumeStore
     from .layout import Layout
     from .plans import Defaults, Planner
     from .runner import Runner
@@ -199,9 +201,15 @@ class Filesystem:
     """Opens the files of containers."""
 
     def __init__(
-        self, layout: "Layout", planner: "Planner", defaults: "Defaults", runner: "Runner"
+        self,
+        layout: "Layout",
+        planner: "Planner",
+        defaults: "Defaults",
+        volumes: "VolumeStore",
+        runner: "Runner",
     ) -> None:
         self._layout = layout
+        self._volumes = volumes
         self._planner = planner
         self._defaults = defaults
         self._runner = runner
@@ -251,7 +259,7 @@ class Filesystem:
             kernel=self._defaults.kernel,
             initrd=self._defaults.initrd,
             boot_timeout=self._defaults.boot_timeout,
-            share=bool(container.spec.volumes),
+            share=needs_share(self._volumes, [container]),
         )
         try:
             client = await launch(
@@ -270,7 +278,7 @@ class Filesystem:
     ) -> AsyncIterator[ContainerFiles]:
         """The container in a VM, without a program."""
         await asyncio.to_thread(self._planner.make_disk, container)
-        plan = self._planner.plan(pod, container)
+        plan = self._planner.plan(pod, container, await self._planner.gather(container))
         config: dict[str, Any] = {**plan.config, "process": {"idle": True, "cwd": "/"}}
         await client.create_container(
             container.id, config, plan.rootfs, files=plan.files, log={"path": "/dev/null"}
@@ -291,5 +299,10 @@ def _client_of(pod: Pod, container: Container) -> SandboxClient:
 
 def _without_volumes(container: Container) -> Container:
     return replace(
-        container, spec=replace(container.spec, volumes=()), anonymous=[], waiting=[], window=None
+        container,
+        spec=replace(container.spec, volumes=(), files=()),
+        image_config={**container.image_config, "Volumes": None},
+        anonymous=[],
+        waiting=[],
+        window=None,
     )

@@ -4,8 +4,9 @@ Defaults are those of Docker (moby, oci/defaults.go and oci/caps/defaults.go): t
 mounts, the 14 capabilities, the masked and read-only paths.
 """
 
+import base64
 import posixpath
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BadRequest
@@ -136,17 +137,16 @@ def capabilities() -> dict[str, list[str]]:
     return {name: list(CAPABILITIES) for name in ("bounding", "effective", "permitted")}
 
 
-def container_config(pod: Pod, container: Container, binds: dict[str, Path]) -> dict[str, Any]:
-    """The OCI configuration of a container; `binds` gives the host path of each volume's path.
+def container_config(
+    pod: Pod, container: Container, volumes: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The OCI configuration of a container; `volumes` are the mounts of its volumes.
 
     Raises BadRequest when there is nothing to run.
     """
     spec = container.spec
-    mounts = list(MOUNTS)
-    for volume in spec.volumes:
-        mode = "ro" if volume.read_only else "rw"
-        source = str(binds[volume.path])
-        mounts.append(_mount(volume.path, "bind", "rbind", "rprivate", mode, source=source))
+    covered = {volume["destination"] for volume in volumes}
+    mounts = [mount for mount in MOUNTS if mount["destination"] not in covered] + volumes
     return {
         "ociVersion": "1.1.0",
         "process": process_of(spec, container.image_config, pod.hostname),
@@ -167,18 +167,32 @@ def _depth(path: str) -> int:
     return posixpath.normpath(path).count("/")
 
 
-def injected_files(pod: Pod, container: Container) -> list[dict[str, Any]]:
-    """The files put over the image's: /etc/hostname, hosts and resolv.conf, then the user's."""
-    files = {
-        "/etc/hostname": (pod.hostname + "\n", 0o644),
-        "/etc/hosts": (_hosts(pod), 0o644),
-        "/etc/resolv.conf": (_resolv_conf(pod), 0o644),
+def injected_files(
+    pod: Pod, container: Container, contents: Mapping[str, bytes]
+) -> list[dict[str, Any]]:
+    """The files put over the image's: /etc/hostname, hosts and resolv.conf, then the user's.
+
+    `contents` are those of files that have a URI.
+    """
+    own = {
+        "/etc/hostname": pod.hostname + "\n",
+        "/etc/hosts": _hosts(pod),
+        "/etc/resolv.conf": _resolv_conf(pod),
     }
-    for volume in container.spec.volumes:
-        files.pop(volume.path, None)
+    for path in (
+        *(m.path for m in container.spec.volumes),
+        *(f.path for f in container.spec.files),
+    ):
+        own.pop(path, None)
+    files = [{"path": path, "content": text, "mode": 0o644} for path, text in own.items()]
     for file in container.spec.files:
-        files[file.path] = (file.content, file.mode)
-    return [{"path": path, "content": text, "mode": mode} for path, (text, mode) in files.items()]
+        content = contents[file.uri] if file.uri else file.content
+        entry: dict[str, Any] = {"path": file.path, "mode": file.mode, "encoding": "base64"}
+        entry["content"] = base64.b64encode(content).decode()
+        if file.owner:
+            entry["user"] = file.owner
+        files.append(entry)
+    return files
 
 
 def _hosts(pod: Pod) -> str:

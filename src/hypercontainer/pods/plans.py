@@ -1,14 +1,16 @@
 """What a sandbox is told of a container, and what it needs on the host's disk."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..images import ImageStore
+from ..volumes import VolumeStore
 from . import oci
+from .gathering import Gathered, gather
 from .layout import Layout
 from .logconfig import LogConfig
 from .model import Container, Pod
+from .mounts import nfs_hosts, oci_mounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +35,45 @@ class Plan:
     rootfs: dict[str, Any]
     files: list[dict[str, Any]]
     stdin: bool
+    filled: tuple[str, ...] = ()
+    """Volumes that may get their first content from the image."""
 
 
 class Planner:
     """Makes plans of containers from their specifications, images and volumes."""
 
-    def __init__(self, layout: Layout, images: ImageStore, defaults: Defaults) -> None:
+    def __init__(
+        self, layout: Layout, images: ImageStore, defaults: Defaults, volumes: VolumeStore
+    ) -> None:
         self._layout = layout
         self._images = images
+        self._volumes = volumes
         self._defaults = defaults
 
-    def plan(self, pod: Pod, container: Container) -> Plan:
-        """The plan of a container; its volumes are made. Raises NotFound, BadRequest, OSError."""
+    async def gather(self, container: Container) -> Gathered:
+        """What the container needs from elsewhere. Raises HyperError."""
+        return await gather(container, nfs_hosts(self._volumes, container))
+
+    def plan(self, pod: Pod, container: Container, gathered: Gathered) -> Plan:
+        """The plan of a container. Raises NotFound, BadRequest, OSError."""
         image = self._images.get(container.image_id)
-        binds = {
-            mount.path: self._volume(container, mount.volume.name, mount.volume.source, index)
-            for index, mount in enumerate(container.spec.volumes)
-        }
+        mounted = oci_mounts(self._volumes, container, gathered.addresses)
         rootfs = {
             "kind": "overlay",
             "lower": [
                 {"path": str(layer.path), "fstype": layer.fstype}
                 for layer in reversed(image.layers)
             ],
-            "upper": {"path": str(self._layout.upper(container.id)), "fstype": "ext4"},
+            "upper": {
+                "path": str(self._layout.upper(container.id)),
+                "fstype": "ext4",
+                "cache": container.spec.cache,
+            },
         }
         stdin = container.spec.stdin
         if stdin is None:
             stdin = container.spec.tty or any(wanted for _, wanted in container.waiting)
-        config = oci.container_config(pod, container, binds)
+        config = oci.container_config(pod, container, mounted.mounts)
         if container.spec.tty and container.window:
             rows, columns = container.window
             config["process"]["consoleSize"] = {"height": rows, "width": columns}
@@ -69,20 +81,10 @@ class Planner:
             container,
             config,
             rootfs,
-            oci.injected_files(pod, container),
+            oci.injected_files(pod, container, gathered.contents),
             stdin,
+            tuple(mounted.filled),
         )
-
-    def _volume(self, container: Container, name: str, source: str, index: int) -> Path:
-        """The host's path of a volume, made if it is missing."""
-        if not source:
-            path = self._layout.volume(name or _anonymous_name(container, index))
-            path.mkdir(parents=True, exist_ok=True)
-            return path
-        path = Path(source)
-        if not path.exists():
-            path.mkdir(parents=True)
-        return path
 
     def make_disk(self, container: Container) -> None:
         """Make the container's directory and its disk, once."""
@@ -94,10 +96,3 @@ class Planner:
         partial.unlink(missing_ok=True)
         self._images.make_upper(partial, self._defaults.disk_size)
         partial.rename(upper)
-
-
-def _anonymous_name(container: Container, index: int) -> str:
-    """The name of the anonymous volume of a container's `index`-th mount."""
-    return container.anonymous[
-        sum(1 for m in container.spec.volumes[:index] if not m.volume.name and not m.volume.source)
-    ]

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import HyperError, NoSpace, NotRunning
+from ..errors import BadRequest, HyperError, NoSpace, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_state
+from ..volumes import VolumeStore
 from . import oci
 from .events import Events
 from .layout import Layout
 from .logtarget import log_target
 from .model import LIVE, Container, Pod, State, Status, now, seconds_between
+from .mounts import all_mounts, needs_share
 from .plans import Defaults, Plan, Planner
 from .restart_policy import next_delay
 from .restarts import Restarts
@@ -42,13 +44,15 @@ class Runner:
         images: ImageStore,
         defaults: Defaults,
         events: Events,
+        volumes: VolumeStore,
         on_end: Callable[[Pod], None],
         restarts: Restarts,
     ) -> None:
         self.zygote: Zygote | None = None
         self._layout = layout
         self._store = store
-        self.planner = Planner(layout, images, defaults)
+        self.planner = Planner(layout, images, defaults, volumes)
+        self._volumes = volumes
         self._defaults = defaults
         self._events = events
         self._on_end = on_end
@@ -77,7 +81,7 @@ class Runner:
             container.kill_reason = ""
         self._store.save(*containers)
         try:
-            plans = [self.planner.plan(pod, container) for container in containers]
+            plans = [await self._plan(pod, container) for container in containers]
             clock.lap("planned")
             client = await self._vm(pod, plans)
             clock.lap("launched")
@@ -105,6 +109,18 @@ class Runner:
             self.watch(pod, plan.container, client)
             await self._connect(client, plan.container, plan.stdin)
 
+    async def _plan(self, pod: Pod, container: Container) -> Plan:
+        plan = self.planner.plan(pod, container, await self.planner.gather(container))
+        shared = needs_share(self._volumes, [container])
+        state = read_state(pod.client.state_dir) if pod.client is not None and shared else None
+        if state is not None and not state.get("share", True):
+            raise BadRequest(
+                f"container {container.name}: the virtual machine of pod {pod.id} was started"
+                " without a share, so that directories can't be added while it runs: put share:"
+                " true in the pod's specification, or use volumes of the driver disk"
+            )
+        return plan
+
     async def _vm(self, pod: Pod, plans: list[Plan]) -> SandboxClient:
         """The pod's VM, launched if it has none, while the containers' disks are made."""
         made = asyncio.gather(
@@ -121,7 +137,8 @@ class Runner:
     async def _launch(self, pod: Pod) -> SandboxClient:
         state_dir = self._layout.sandbox(pod.id)
         await end_sandbox(state_dir, patience=0.0)
-        has_volumes = any(container.spec.volumes for container in pod.containers)
+        has_volumes = any(all_mounts(container) for container in pod.containers)
+        share = pod.spec.share or needs_share(self._volumes, pod.containers)
         vm = VMConfig(
             cpus=pod.spec.vcpu,
             memory_mib=pod.spec.memory,
@@ -130,7 +147,7 @@ class Runner:
             kernel=self._defaults.kernel,
             initrd=self._defaults.initrd,
             boot_timeout=self._defaults.boot_timeout,
-            share=has_volumes,
+            share=share,
             linger=False,
             ephemeral=pod.spec.auto_remove and not has_volumes,
             network=pod.spec.network,
@@ -141,14 +158,15 @@ class Runner:
     async def _create(self, pod: Pod, client: SandboxClient, plan: Plan) -> None:
         """Create a container in the VM and connect those who attached before."""
         container = plan.container
-        await client.create_container(
-            container.id,
-            plan.config,
-            plan.rootfs,
-            files=plan.files,
-            log=self._log_of(pod, container),
-            stdin=plan.stdin,
-        )
+        async with self._volumes.filling(plan.filled):
+            await client.create_container(
+                container.id,
+                plan.config,
+                plan.rootfs,
+                files=plan.files,
+                log=self._log_of(pod, container),
+                stdin=plan.stdin,
+            )
         state = read_state(client.state_dir) or {}
         known = state.get("containers", {}).get(container.id) or {}
         container.state.pid = int(known.get("pid") or 0)
@@ -352,8 +370,6 @@ class Runner:
         for container in containers:
             await asyncio.to_thread(remove_tree, self._layout.container(container.id))
             await asyncio.to_thread(remove_log, self._layout.log(pod_id, container.id))
-            for name in container.anonymous:
-                await asyncio.to_thread(remove_tree, self._layout.volumes / name)
 
 
 class Stopwatch:

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from pathlib import Path
 from signal import SIGKILL
 from typing import Any, TypeVar
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, Zygote
+from ..volumes import VolumeStore
 from . import oci, recovery
 from .creation import container_of, named, with_names
 from .execs import Execs
@@ -17,11 +19,14 @@ from .filesystem import Filesystem
 from .layout import Layout
 from .logconfig import LogConfig
 from .model import Attachment, Container, Pod, Status, now
+from .mounts import expand_volumes_from
+from .own_volumes import own_volumes, remove_volume, volumes_made
 from .plans import Defaults
 from .registry import Registry
 from .restart_policy import next_delay
 from .restarts import Restarts
 from .runner import Runner
+from .sandboxes import remove_tree
 from .spec import parse_pod
 from .store import Store
 
@@ -48,15 +53,24 @@ class PodService(Registry):
         self.images = images
         self._defaults = defaults
         self.restarts = Restarts(self._again)
+        self.volumes = VolumeStore(layout.volumes, images.make_upper, defaults.disk_size)
         self.runner = Runner(
-            layout, store, images, defaults, self.events, self.pod_ended, self.restarts
+            layout,
+            store,
+            images,
+            defaults,
+            self.events,
+            self.volumes,
+            self.pod_ended,
+            self.restarts,
         )
         self.execs = Execs()
-        self.files = Filesystem(layout, self.runner.planner, defaults, self.runner)
+        self.files = Filesystem(layout, self.runner.planner, defaults, self.volumes, self.runner)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Load what is stored, find the VMs that live, record what ended meanwhile."""
+        await asyncio.to_thread(self.volumes.reconcile)
         for pod in self.store.load():
             self.add(pod)
         await recovery.recover(self, self.runner)
@@ -95,13 +109,15 @@ class PodService(Registry):
 
         Raises BadRequest, NotSupported, NotFound (an image), Conflict (a name).
         """
+        raw = expand_volumes_from(raw, self.container)
         spec = named(self, parse_pod(raw))
         created_at = now()
         pod = Pod(spec.id, spec, with_names(raw, spec), created_at)
         pod.containers = [
             container_of(self.images, pod, item, created_at) for item in spec.containers
         ]
-        self.store.add_pod(pod)
+        with volumes_made(self, self.volumes, pod):
+            self.store.add_pod(pod)
         self.add(pod)
         self.events.pod("create", pod)
         for container in pod.containers:
@@ -185,15 +201,24 @@ class PodService(Registry):
             await self.runner.pause(pod, paused)
 
     async def remove(
-        self, pod: Pod, containers: list[Container] | None = None, *, force: bool = False
+        self,
+        pod: Pod,
+        containers: list[Container] | None = None,
+        *,
+        force: bool = False,
+        volumes: bool = False,
     ) -> None:
         """Remove a pod, or containers of it (with the last one goes the pod).
 
+        With `volumes` their anonymous volumes go too, as those of a pod that removes itself do.
         Raises Conflict when one runs and `force` is not given.
         """
-        await self._whole(self._remove(pod, containers or list(pod.containers), force))
+        volumes = volumes or pod.spec.auto_remove
+        await self._whole(self._remove(pod, containers or list(pod.containers), force, volumes))
 
-    async def _remove(self, pod: Pod, containers: list[Container], force: bool) -> None:
+    async def _remove(
+        self, pod: Pod, containers: list[Container], force: bool, volumes: bool
+    ) -> None:
         if force and set(containers) >= {c for c in pod.containers if c.live}:
             for container in containers:
                 self._user_ends(container)
@@ -216,7 +241,10 @@ class PodService(Registry):
                 container.state.status = Status.REMOVING
             self.store.save(*containers)
             await self.runner.remove_files(pod.id, containers)
+            own = own_volumes(self, self.volumes, containers) if volumes else []
             self._delete_rows(pod, containers)
+            for name in own:
+                await remove_volume(self, self.volumes, name)
             self.forget(pod, containers).set()
 
     def _delete_rows(self, pod: Pod, containers: list[Container]) -> None:
@@ -231,18 +259,24 @@ class PodService(Registry):
         if not pod.spec.auto_remove or self.pods.get(pod.id) is not pod:
             return
         containers = list(pod.containers)
+        own = own_volumes(self, self.volumes, containers)
+        gone = [self.volumes.remove_now(name) for name in own]
         try:
             self._delete_rows(pod, containers)
         except HyperError as error:
             log.error("%s", error)
         cleared = self.forget(pod, containers)
-        task = asyncio.create_task(self._clear(pod, containers, cleared))
+        task = asyncio.create_task(self._clear(pod, containers, gone, cleared))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _clear(self, pod: Pod, containers: list[Container], cleared: asyncio.Event) -> None:
+    async def _clear(
+        self, pod: Pod, containers: list[Container], gone: list[Path], cleared: asyncio.Event
+    ) -> None:
         try:
             await self.runner.remove_files(pod.id, containers)
+            for directory in gone:
+                await asyncio.to_thread(remove_tree, directory)
         except OSError as error:
             log.error("clearing %s: %s", pod.id, error)
         finally:

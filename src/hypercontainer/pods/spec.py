@@ -18,7 +18,10 @@ MAX_CONTAINERS = 64
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """What a user asked of a pod. `memory` is in MiB."""
+    """What a user asked of a pod. `memory` is in MiB.
+
+    With `share` its VM can be given directories while it runs, even if it began with none.
+    """
 
     id: str
     hostname: str
@@ -32,6 +35,7 @@ class PodSpec:
     containers: tuple[ContainerSpec, ...]
     auto_remove: bool
     network: str
+    share: bool
 
 
 def parse_pod(value: object) -> PodSpec:
@@ -81,6 +85,7 @@ def parse_pod(value: object) -> PodSpec:
         dns_search=words(node, "dnsSearch"),
         containers=tuple(containers),
         auto_remove=auto_remove,
+        share=node.boolean("share"),
         network=node.choice("network", ("user", "none"), "none"),
     )
     node.done()

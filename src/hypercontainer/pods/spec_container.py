@@ -7,9 +7,11 @@ from .names import check_name
 from .reading import Node, refuse
 from .restart_policy import RestartPolicy, parse_restart_policy
 from .spec_volumes import (
+    FileSource,
     InjectedFile,
     VolumeMount,
     VolumeSpec,
+    check_files,
     disk_cache,
     read_injected,
     read_mounts,
@@ -27,7 +29,7 @@ class OfPod:
     """What a pod says for its containers."""
 
     volumes: dict[str, VolumeSpec]
-    files: dict[str, str]
+    files: dict[str, FileSource]
     tty: bool = False
     restart: RestartPolicy = NEVER
 
@@ -64,6 +66,7 @@ class ContainerSpec:
     sysctl: dict[str, str]
     read_only: bool
     restart: RestartPolicy
+    cache: str
 
 
 def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
@@ -75,7 +78,6 @@ def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
 def read_container(node: Node, pod: OfPod) -> ContainerSpec:
     """A UserContainer."""
     refuse(node, "id", "ports", "logPath")
-    disk_cache(node)
     name, image = node.text("name"), node.text("image")
     if name:
         check_name(name, node.where("name"))
@@ -88,6 +90,8 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
     if stop_signal:
         parse_signal(stop_signal, node.where("StopSignal"))
     user, groups = _user(node)
+    injected = tuple(read_injected(item, pod.files) for item in node.objects("files"))
+    check_files(injected, node.where("files"))
     spec = ContainerSpec(
         name=name,
         image=image,
@@ -100,7 +104,7 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
         user=user,
         groups=groups,
         volumes=read_mounts(node, pod.volumes),
-        files=tuple(read_injected(item, pod.files) for item in node.objects("files")),
+        files=injected,
         labels=node.mapping("labels"),
         stop_signal=stop_signal,
         stop_timeout=node.integer("stopTimeout", DEFAULT_GRACE, 0, MAX_GRACE),
@@ -108,6 +112,7 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
         sysctl=node.mapping("sysctl"),
         read_only=node.boolean("readOnly"),
         restart=restart_policy(node, pod.restart),
+        cache=disk_cache(node),
     )
     node.done()
     return spec

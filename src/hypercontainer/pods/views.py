@@ -6,6 +6,7 @@ from typing import Any
 from .layout import Layout
 from .logconfig import LogConfig
 from .model import ZERO_TIME, Container, Pod, Status
+from .mounts import all_mounts
 from .oci import command_of, environment_of
 
 _UNITS = (("year", 31536000), ("month", 2592000), ("week", 604800), ("day", 86400))
@@ -113,15 +114,21 @@ def _config(pod: Pod, container: Container) -> dict[str, Any]:
 
 
 def _mounts(layout: Layout, container: Container) -> list[dict[str, Any]]:
-    anonymous = iter(container.anonymous)
     result = []
-    for mount in container.spec.volumes:
-        entry: dict[str, Any] = {"Destination": mount.path, "RW": not mount.read_only}
-        if mount.volume.source:
-            entry |= {"Type": "bind", "Source": mount.volume.source}
-        else:
-            name = mount.volume.name or next(anonymous)
-            entry |= {"Type": "volume", "Name": name, "Source": str(layout.volume(name))}
+    for mount in all_mounts(container):
+        spec = mount.volume
+        kind = {"image": "bind", "nfs": "volume"}.get(spec.kind, spec.kind)
+        entry: dict[str, Any] = {
+            "Type": kind,
+            "Source": spec.source,
+            "Destination": mount.path,
+            "Mode": "ro" if mount.read_only else "",
+            "RW": not mount.read_only,
+            "Propagation": "rprivate" if kind == "bind" else "",
+        }
+        if spec.kind == "volume":
+            source = str(layout.volume(spec.name))
+            entry |= {"Name": spec.name, "Source": source, "Driver": spec.driver or "local"}
         result.append(entry)
     return result
 
@@ -232,9 +239,13 @@ def pod_info(pod: Pod) -> dict[str, Any]:
         "spec": {
             "containers": [original_container(pod, c) for c in pod.containers],
             "volumes": [
-                {"name": m.volume.name, "source": m.volume.source, "driver": "vfs"}
+                {
+                    "name": m.volume.name,
+                    "source": m.volume.source,
+                    "format": m.volume.format or {"nfs": "nas"}.get(m.volume.kind, "vfs"),
+                }
                 for c in pod.containers
-                for m in c.spec.volumes
+                for m in all_mounts(c)
             ],
             "labels": dict(pod.spec.labels),
             "vcpu": pod.spec.vcpu,

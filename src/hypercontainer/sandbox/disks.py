@@ -1,7 +1,7 @@
 """Disk images attached to a VM: each once, however many containers use it."""
 
 from ..errors import BadRequest
-from ..hypervisor.qemu import Qemu
+from ..hypervisor.qemu import RAW, DiskKind, Qemu
 
 
 class Disks:
@@ -13,23 +13,35 @@ class Disks:
         self._users: dict[str, int] = {}
         self._writable: set[str] = set()
 
-    async def attach(self, path: str, *, read_only: bool) -> str:
+    async def attach(
+        self, path: str, *, read_only: bool, kind: DiskKind = RAW, shared: bool = False
+    ) -> str:
         """Attach `path` unless it is; returns its address for the guest, `TARGET:LUN`.
 
+        A `shared` one, which the guest mounts once for all, may be written by several containers.
         Raises BadRequest when a writable image would be used twice.
         """
-        if path in self._luns and not (read_only and path not in self._writable):
-            raise BadRequest(f"disk image {path} is in use already")
+        if path in self._luns:
+            self._check_use(path, read_only, shared)
         self._users[path] = self._users.get(path, 0) + 1
         if path not in self._luns:
             try:
-                self._luns[path] = await self._qemu.plug_disk(path, read_only=read_only)
+                self._luns[path] = await self._qemu.plug_disk(path, read_only=read_only, kind=kind)
             except BaseException:
                 self._users.pop(path, None)
                 raise
             if not read_only:
                 self._writable.add(path)
         return f"0:{self._luns[path]}"
+
+    def _check_use(self, path: str, read_only: bool, shared: bool) -> None:
+        writable = path in self._writable
+        if shared and not read_only and not writable:
+            raise BadRequest(
+                f"disk image {path} is attached read-only for another container of the pod"
+            )
+        if not shared and (writable or not read_only):
+            raise BadRequest(f"disk image {path} is in use already")
 
     async def release(self, path: str) -> None:
         """One user less; the last one detaches the image, which the guest must have let go."""

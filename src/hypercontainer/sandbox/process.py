@@ -130,6 +130,7 @@ def _about(machine: Machine, why: str, vmm: Vmm) -> dict[str, Any]:
         "cpus": machine.cpus,
         "memory_mib": machine.memory_mib,
         "network": machine.network,
+        "share": bool(machine.share),
     }
 
 

@@ -11,6 +11,7 @@ from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, VME
 from ..guest import spec
 from ..guest.fields import read_list, read_object
 from ..guest.protocol import Code
+from ..hypervisor.qemu import DiskKind
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now
 from .disks import Disks
@@ -184,6 +185,10 @@ class Sandbox:
             hold=log is None,
         )
         container.processes[INIT] = process
+        disks = {
+            disk["path"]: await self._disk(container, disk, disk["read_only"], shared=True)
+            for disk in spec.disk_mounts(config)
+        }
         message = spec.container_message(
             container.cid,
             config,
@@ -192,6 +197,7 @@ class Sandbox:
             spec.process_message(
                 INIT, oci, stdio=process.stdio, stderr=process.stderr, stdin=stdin
             ),
+            disks,
         )
         message["files"] = files
         message["join"] = {kind: self.containers.get(cid).cid for kind, cid in join.items()}
@@ -237,7 +243,10 @@ class Sandbox:
 
     def _bind(self, container: Container, source: str, read_only: bool) -> str:
         if self._share is None:
-            raise BadRequest(f"bind mount of {source}: the VM was started without a share")
+            raise BadRequest(
+                f"bind mount of {source}: the virtual machine was started without a share of"
+                " directories"
+            )
         return self._share.bind(container.cid, source, read_only=read_only)
 
     async def _rootfs(self, container: Container, rootfs: dict[str, Any]) -> dict[str, Any]:
@@ -253,11 +262,14 @@ class Sandbox:
         return message
 
     async def _disk(
-        self, container: Container, disk: dict[str, Any], read_only: bool
+        self, container: Container, disk: dict[str, Any], read_only: bool, *, shared: bool = False
     ) -> dict[str, str]:
-        address = await self.disks.attach(disk["path"], read_only=read_only)
+        kind = DiskKind(disk.get("format") or "raw", disk.get("cache") or "")
+        address = await self.disks.attach(
+            disk["path"], read_only=read_only, kind=kind, shared=shared
+        )
         container.disks.append(disk["path"])
-        return {"disk": address, "fstype": disk["fstype"]}
+        return {"disk": address, "fstype": disk.get("fstype") or "ext4"}
 
     async def start_container(self, cid: str) -> None:
         """Let a created container's program run. Raises NotRunning in another state."""

@@ -1,1 +1,6 @@
-"""Volumes by driver: not yet; `pods` binds host directories and keeps named ones."""
+"""Named and anonymous volumes, and checks of what else is mounted into containers."""
+
+from .model import Volume
+from .store import VolumeStore
+
+__all__ = ["Volume", "VolumeStore"]
