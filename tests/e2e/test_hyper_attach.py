@@ -1,13 +1,14 @@
 """Attaching: what was written before, keys that detach, execs taken up again."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from hypercontainer.client.streams import RawStream
-from hypercontainer.errors import BadRequest, HyperError
+from hypercontainer.errors import BadRequest, HyperError, NotFound
 from tests.e2e.command_line import Hyper, until
 from tests.e2e.hyperd_process import Hyperd
 
@@ -134,3 +135,37 @@ def test_detach_keys_of_the_api_and_an_exec_taken_up_again(hyper: Hyper, hyperd:
     ).splitlines()
     assert [json.loads(line)["Action"] for line in lines] == ["attach", "detach"]
     hyper.text("rm", "-f", "api")
+
+
+def test_execs_outlive_hyperd(own_hyperd: Hyperd) -> None:
+    hyperd, client = own_hyperd, own_hyperd.client
+    hyperd.run("sleep", "1000", name="box")
+    over = client.create_exec("box", ["sh", "-c", "exit 3"], detach=True)
+    client.start_exec_detached("box", over)
+    assert client.wait("box", over) == 3
+    meanwhile = client.create_exec("box", ["sh", "-c", "read x < /go; exit 4"], detach=True)
+    assert hyperd.execute("box", "mkfifo", "/go") == (0, "")
+    client.start_exec_detached("box", meanwhile)
+    goes_on = client.create_exec("box", ["sh", "-c", SHELL], tty=True, stdin=True)
+    with client.start_exec("box", goes_on) as stream:
+        stream.write(b"before\n")
+        _output_to(stream, b"got before")
+        hyperd.end(signal.SIGKILL)
+    hyperd.start()
+
+    info = client._get("/exec/info", {"exec": goes_on})
+    assert (info["Running"], info["ExitCode"], info["OpenStdin"]) == (True, None, True)
+    assert info["ProcessConfig"] == {"entrypoint": "sh", "arguments": ["-c", SHELL], "tty": True}
+    with client.attach("box", exec_id=goes_on, stdin=True) as stream:
+        stream.write(b"after\n")
+        _output_to(stream, b"got after")
+        stream.write(b"\x04")
+        assert client.wait("box", goes_on) == 0
+    assert client.wait("box", over) == 3
+    assert hyperd.execute("box", "sh", "-c", "echo > /go") == (0, "")
+    assert client.wait("box", meanwhile) == 4
+    for unknown in ("exec-nonesuch", "init", "../x"):
+        with pytest.raises(NotFound, match="no such exec"):
+            client.wait("box", unknown)
+    client.remove_container("box", force=True)
+    hyperd.nothing_left()

@@ -9,6 +9,7 @@ from hypercontainer.guest.spec import container_message, process_message
 from hypercontainer.pods import oci
 from hypercontainer.pods.execs import Execs
 from hypercontainer.pods.model import Container, Pod
+from hypercontainer.pods.registry import Registry
 from hypercontainer.pods.spec import parse_pod
 
 
@@ -150,11 +151,12 @@ def test_stop_signal() -> None:
 
 def test_exec_has_the_containers_surroundings() -> None:
     pod, container = make({"Cmd": ["sh"], "Env": ["A=1"], "User": "www"}, workdir="/w")
-    process = (
-        Execs()
-        .create(pod, container, {"command": ["id"], "env": ["B=2", "A=3"], "tty": True})
-        .process
-    )
+    registry = Registry()
+    registry.add(pod)
+    execs = Execs(registry)
+    process = execs.create(
+        pod, container, {"command": ["id"], "env": ["B=2", "A=3"], "tty": True}
+    ).process
     assert process["args"] == ["id"]
     assert process["env"][1:] == ["HOSTNAME=web_1", "A=3", "TERM=xterm", "B=2"]
     assert process["user"]["username"] == "www"
@@ -166,4 +168,4 @@ def test_exec_has_the_containers_surroundings() -> None:
         ({"command": ["a"], "x": 1}, "exec.x: unknown key"),
     ):
         with pytest.raises(BadRequest, match=says):
-            Execs().create(pod, container, bad)
+            execs.create(pod, container, bad)

@@ -87,11 +87,11 @@ async def attach_exec(
     request: web.Request, service: PodService, container: Container, exec_id: str
 ) -> Hijack:
     """Carry the streams of an exec that was started already. Raises NotFound, Conflict."""
-    prepared = service.execs.get(exec_id, container)
+    prepared = await service.execs.find(exec_id, container)
     if not prepared.started:
         raise BadRequest(f"exec {exec_id} was not started: use /exec/start")
     stdin = params.boolean(request, "stdin", default=prepared.stdin) and prepared.stdin
-    keys = detach_keys(request, tty=bool(prepared.process["terminal"]))
+    keys = detach_keys(request, tty=prepared.tty)
     client = service.client_of(container)
     streams = await asyncio.shield(client.attach(container.id, prepared.id, stdin=stdin))
     hijack = Hijack(request)

@@ -5,7 +5,7 @@ import json
 
 from aiohttp import web
 
-from ..errors import BadRequest, NotFound, NotSupported, Timeout
+from ..errors import BadRequest, NotSupported, Timeout
 from ..pods import views
 from ..pods.model import Container, Status
 from ..pods.spec_container import MAX_GRACE
@@ -138,25 +138,12 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
     """Run a prepared process and take its streams, unless it was created detached."""
     service = of(request).pods
     container = _container(request)
-    prepared = service.execs.get(params.text(request, "exec"), container)
+    prepared = await service.execs.find(params.text(request, "exec"), container)
     if not prepared.detach:
         check_upgrade(request)
-    keys = attaching.detach_keys(request, tty=bool(prepared.process["terminal"]))
+    keys = attaching.detach_keys(request, tty=prepared.tty)
     client = service.client_of(container)
-    service.execs.begin(prepared)
-    try:
-        await asyncio.shield(
-            client.exec(
-                container.id,
-                prepared.id,
-                prepared.process,
-                stdin=prepared.stdin,
-                detach=prepared.detach,
-            )
-        )
-    except Exception as error:
-        prepared.exit_code = getattr(error, "exit_code", 125)
-        raise
+    await asyncio.shield(service.execs.start(prepared, container, client))
     if prepared.detach:
         return web.json_response({})
     streams = await client.attach(container.id, prepared.id, stdin=prepared.stdin)
@@ -168,27 +155,18 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
 async def exec_info(request: web.Request) -> web.Response:
     """An exec, in the form of Docker's GET /exec/ID/json."""
     service = of(request).pods
-    prepared = service.execs.get(params.text(request, "exec"))
-    container = service.container(prepared.container_id)
-    if prepared.started and prepared.exit_code is None:
-        try:
-            async with asyncio.timeout(0.5):
-                status = await service.client_of(container).wait(container.id, prepared.id)
-            prepared.exit_code = status.code
-        except TimeoutError:
-            pass
-    command = prepared.process["args"]
+    found = await service.execs.find(params.text(request, "exec"))
     return web.json_response(
         {
-            "ID": prepared.id,
-            "ContainerID": container.id,
-            "Running": prepared.started and prepared.exit_code is None,
-            "ExitCode": prepared.exit_code,
-            "OpenStdin": prepared.stdin,
+            "ID": found.id,
+            "ContainerID": found.container_id,
+            "Running": found.started and found.exit_code is None,
+            "ExitCode": found.exit_code,
+            "OpenStdin": found.stdin,
             "ProcessConfig": {
-                "entrypoint": command[0],
-                "arguments": command[1:],
-                "tty": prepared.process["terminal"],
+                "entrypoint": found.args[0],
+                "arguments": found.args[1:],
+                "tty": found.tty,
             },
         }
     )
@@ -212,20 +190,12 @@ async def exit_code(request: web.Request) -> web.Response:
 
 async def _exec_code(request: web.Request, reference: str, exec_id: str) -> int:
     service = of(request).pods
-    container = service.container(reference)
-    try:
-        prepared = service.execs.get(exec_id, container)
-    except NotFound:
-        # An exec of before hyperd's restart: the sandbox knows it.
-        return (await service.client_of(container).wait(container.id, exec_id)).code
-    if prepared.exit_code is None:
-        if not prepared.started:
-            raise BadRequest(f"exec {exec_id} was not started")
-        pod = service.pod_of(container)
-        if pod.client is None:
-            return container.state.exit_code or 137
-        prepared.exit_code = (await pod.client.wait(container.id, prepared.id)).code
-    return prepared.exit_code
+    found = await service.execs.find(exec_id, service.container(reference))
+    if not found.started:
+        raise BadRequest(f"exec {exec_id} was not started")
+    await found.ended.wait()
+    assert found.exit_code is not None
+    return found.exit_code
 
 
 async def resize(request: web.Request) -> web.Response:

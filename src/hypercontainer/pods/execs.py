@@ -1,36 +1,64 @@
-"""Processes run in containers by exec: prepared, started once, remembered for a while."""
+"""Processes run in containers by exec: prepared, started once, remembered for a while.
 
+A started one is known to the sandbox too, where the next hyperd finds it.
+"""
+
+import asyncio
+import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import BadRequest, Conflict, NotFound
+from ..errors import BadRequest, Conflict, HyperError, NotFound
+from ..sandbox import SandboxClient
 from . import oci
 from .model import Container, Pod
 from .names import random_id
 from .reading import Node
+from .registry import Registry
 
 _REMEMBERED = 1024
+_KILLED = 137
+_ID = re.compile(r"exec-[A-Za-z0-9]{1,64}", re.ASCII)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Exec:
-    """An exec of a container. `exit_code` is None until it is known."""
+    """An exec of a container. `exit_code` is None until it is known, and then `ended` is set.
+
+    `process` is the OCI process object; empty for one that an earlier hyperd started.
+    """
 
     id: str
     container_id: str
-    process: dict[str, Any]
+    args: list[str]
+    tty: bool
     stdin: bool
-    detach: bool
+    detach: bool = False
+    process: dict[str, Any] = field(default_factory=dict)
     started: bool = False
     exit_code: int | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def end(self, code: int) -> None:
+        """Record the end."""
+        if self.exit_code is None:
+            self.exit_code = code
+        self.ended.set()
 
 
 class Execs:
     """The execs of this hyperd, in memory: the last 1024 of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._all: OrderedDict[str, Exec] = OrderedDict()
+        self._watchers: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Stop watching; the processes go on."""
+        for task in self._watchers:
+            task.cancel()
 
     def create(self, pod: Pod, container: Container, body: object) -> Exec:
         """Prepare a process. Raises BadRequest with the path of the bad key."""
@@ -42,13 +70,7 @@ class Execs:
         extra = node.texts("env")
         if workdir and not workdir.startswith("/"):
             raise node.bad("workdir", f"{workdir!r} is not an absolute path")
-        exec_ = Exec(
-            id=random_id("exec"),
-            container_id=container.id,
-            process={},
-            stdin=node.boolean("stdin"),
-            detach=node.boolean("detach"),
-        )
+        stdin, detach = node.boolean("stdin"), node.boolean("detach")
         node.done()
         process = oci.process_of(container.spec, container.image_config, pod.hostname)
         process |= {"args": list(command), "terminal": tty}
@@ -57,24 +79,84 @@ class Execs:
             process["user"] = oci.user_object(user, container.spec.groups)
         if workdir:
             process["cwd"] = workdir
-        exec_.process = process
+        exec_ = Exec(random_id("exec"), container.id, list(command), tty, stdin, detach, process)
+        self._remember(exec_)
+        self._tell("exec_create", container, exec_)
+        return exec_
+
+    def _remember(self, exec_: Exec) -> None:
         self._all[exec_.id] = exec_
         while len(self._all) > _REMEMBERED:
             self._all.popitem(last=False)
-        return exec_
 
-    def get(self, exec_id: str, container: Container | None = None) -> Exec:
-        """Raises NotFound."""
+    def _tell(self, action: str, container: Container, exec_: Exec, **more: str) -> None:
+        shown = action if more else f"{action}: {' '.join(exec_.args)[:1024]}"
+        pod = self._registry.pod_of(container)
+        self._registry.events.container(shown, pod, container, execID=exec_.id, **more)
+
+    async def find(self, exec_id: str, container: Container | None = None) -> Exec:
+        """An exec, maybe of that container only. Raises NotFound."""
         exec_ = self._all.get(exec_id)
+        if exec_ is None and _ID.fullmatch(exec_id):
+            exec_ = await self._ask(exec_id, container)
         if exec_ is None or (container is not None and exec_.container_id != container.id):
             raise NotFound(f"no such exec: {exec_id}")
         return exec_
 
-    def begin(self, exec_: Exec) -> None:
-        """Mark as started. Raises Conflict the second time."""
+    async def _ask(self, exec_id: str, container: Container | None) -> Exec | None:
+        """Look for an exec of an earlier hyperd in the sandboxes."""
+        for candidate in [container] if container else self._registry.containers:
+            client = self._registry.pod_of(candidate).client
+            if client is None or not candidate.live:
+                continue
+            try:
+                about = await client.process(candidate.id, exec_id)
+            except HyperError:
+                continue
+            exec_ = Exec(
+                exec_id,
+                candidate.id,
+                list(about["args"]),
+                bool(about["terminal"]),
+                bool(about["stdin"]),
+                started=True,
+            )
+            if about["exit"] is not None:
+                exec_.end(int(about["exit"]["code"]))
+            else:
+                self._watch(client, candidate, exec_)
+            self._remember(exec_)
+            return exec_
+        return None
+
+    async def start(self, exec_: Exec, container: Container, client: SandboxClient) -> None:
+        """Start it, once. Raises Conflict the second time, ProgramError, NotRunning."""
         if exec_.started:
             raise Conflict(f"exec {exec_.id} was started already: create another")
         exec_.started = True
+        try:
+            await client.exec(
+                container.id, exec_.id, exec_.process, stdin=exec_.stdin, detach=exec_.detach
+            )
+        except Exception as error:
+            exec_.end(getattr(error, "exit_code", 125))
+            raise
+        self._tell("exec_start", container, exec_)
+        self._watch(client, container, exec_)
+
+    def _watch(self, client: SandboxClient, container: Container, exec_: Exec) -> None:
+        task = asyncio.create_task(self._await_end(client, container, exec_))
+        self._watchers.add(task)
+        task.add_done_callback(self._watchers.discard)
+
+    async def _await_end(self, client: SandboxClient, container: Container, exec_: Exec) -> None:
+        try:
+            code = (await client.wait(container.id, exec_.id)).code
+        except HyperError:
+            code = _KILLED  # with its VM
+        exec_.end(code)
+        if self._registry.knows(container):
+            self._tell("exec_die", container, exec_, exitCode=str(code))
 
 
 def _merged(env: list[str], extra: tuple[str, ...], tty: bool) -> list[str]:

@@ -64,7 +64,7 @@ class PodService(Registry):
             self.pod_ended,
             self.restarts,
         )
-        self.execs = Execs()
+        self.execs = Execs(self)
         self.files = Filesystem(layout, self.runner.planner, defaults, self.volumes, self.runner)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -82,6 +82,7 @@ class PodService(Registry):
     async def close(self) -> None:
         """Let operations under way end for a few seconds; VMs go on."""
         await self.restarts.close()
+        await self.execs.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_BOUND)
         for task in list(self._tasks):

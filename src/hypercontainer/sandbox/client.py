@@ -152,6 +152,13 @@ class SandboxClient:
         request = {"op": op, "path": path, **flags}
         await self._call("archive", container=cid, process=pid, archive=request)
 
+    async def process(self, cid: str, pid: str) -> dict[str, Any]:
+        """A process of a container: `args`, `terminal`, `stdin`, and `exit` (None while it runs).
+
+        Raises NotFound.
+        """
+        return await self._call("process", container=cid, process=pid)
+
     async def signal(self, cid: str, pid: str, signum: int, *, all: bool = False) -> None:
         """Signal one process (`init` is the container's first), or all. Raises NotRunning."""
         await self._call("signal", container=cid, process=pid, signal=signum, all=all)

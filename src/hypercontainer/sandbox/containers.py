@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INIT = "init"
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DRAIN_STALL = 2.0
+_MAX_ARGS = 4096
 
 
 def now() -> str:
@@ -49,6 +50,7 @@ class Process:
         if self.stderr is not None:
             self.outputs.append(Output(channel.output(self.stderr), STDERR, hold=hold))
         self._channel = channel
+        self.args: list[str] = []
         self.finished: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.exiting = False
 
@@ -73,6 +75,15 @@ class Process:
             self.finished.set_result({**status, "finished_at": now()})
         if self.stdin is not None:
             self.stdin.abandon()
+
+    def to_json(self) -> dict[str, Any]:
+        """What it is, and how it ended; `exit` is None while it runs."""
+        return {
+            "args": self.args,
+            "terminal": self.terminal,
+            "stdin": self.stdin is not None,
+            "exit": self.finished.result() if self.finished.done() else None,
+        }
 
     def release(self) -> None:
         """Forget the streams."""
@@ -164,3 +175,15 @@ def exit_status(event: dict[str, Any]) -> dict[str, Any]:
     oom = event.get("oom") is True
     reason = "out of memory" if oom else f"signal {signum}" if signum else ""
     return {"code": code, "signal": signum, "oom": oom, "reason": reason}
+
+
+def shown_args(process: dict[str, Any]) -> list[str]:
+    """The arguments of an OCI process to be remembered: cut where they are long."""
+    shown: list[str] = []
+    left = _MAX_ARGS
+    for argument in map(str, process.get("args") or []):
+        if len(argument) > left:
+            return [*shown, argument[:left] + "…"]
+        shown.append(argument)
+        left -= len(argument) + 1
+    return shown

@@ -13,7 +13,7 @@ from ..guest.fields import read_list, read_object
 from ..guest.protocol import Code
 from ..hypervisor.qemu import DiskKind
 from .config import VMConfig
-from .containers import INIT, Container, Containers, Process, check_id, exit_status, now
+from .containers import INIT, Container, Containers, Process, check_id, exit_status, now, shown_args
 from .disks import Disks
 from .logs import open_log
 from .network import NetworkMirror
@@ -305,6 +305,7 @@ class Sandbox:
             stdin=stdin,
             hold=not detach,
         )
+        process.args = shown_args(oci)
         container.processes[pid] = process
         try:
             message = spec.process_message(

@@ -16,44 +16,13 @@ from .attach import Attachment
 from .containers import INIT
 from .files import begin_archive
 from .passed_process import PassedProcess
+from .request import REQUEST_BOUND, Request, peer_gone, read_request
 from .sandbox import Sandbox
 
-_MAX_REQUEST = 8 << 20
-_REQUEST_BOUND = 30.0
 _DELIVERY_BOUND = 600.0
 _ANSWER_BOUND = 2.0
 
-Handler = Callable[["Request"], Awaitable[dict[str, Any] | None]]
-
-
-class Request:
-    """A request, its connection, and the file descriptors that came with it."""
-
-    def __init__(self, body: dict[str, Any], sock: socket.socket, fds: list[int]) -> None:
-        self.body = body
-        self.sock = sock
-        self.fds = fds
-
-    def text(self, key: str, default: str | None = None) -> str:
-        """A string of the request. Raises BadRequest."""
-        value = self.body.get(key, default)
-        if not isinstance(value, str):
-            raise BadRequest(f"{key}: a string is expected")
-        return value
-
-    def object(self, key: str) -> dict[str, Any]:
-        """An object of the request. Raises BadRequest."""
-        value = self.body.get(key)
-        if not isinstance(value, dict):
-            raise BadRequest(f"{key}: an object is expected")
-        return value
-
-    async def answer(self, result: dict[str, Any]) -> None:
-        """Send the answer line."""
-        data = json.dumps(result).encode() + b"\n"
-        await asyncio.wait_for(
-            asyncio.get_running_loop().sock_sendall(self.sock, data), _REQUEST_BOUND
-        )
+Handler = Callable[[Request], Awaitable[dict[str, Any] | None]]
 
 
 class Server:
@@ -75,6 +44,7 @@ class Server:
             "resize": self._resize,
             "wait": self._wait,
             "attach": self._attach,
+            "process": self._process,
             "processes": self._processes,
             "stats": self._stats,
             "update": self._update,
@@ -140,7 +110,7 @@ class Server:
         sock.setblocking(False)
         request: Request | None = None
         try:
-            request = await asyncio.wait_for(_read_request(sock), _REQUEST_BOUND)
+            request = await asyncio.wait_for(read_request(sock), REQUEST_BOUND)
             await self._serve(request)
         except HyperError as error:
             await _refuse(sock, error)
@@ -245,7 +215,7 @@ class Server:
     async def _wait(self, request: Request) -> dict[str, Any] | None:
         container = self._sandbox.containers.get(request.text("container"))
         process = container.process(request.text("process", INIT))
-        gone = asyncio.create_task(_peer_gone(request.sock))
+        gone = asyncio.create_task(peer_gone(request.sock))
         waited: list[asyncio.Future[Any]] = [process.finished, gone]
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -269,10 +239,14 @@ class Server:
             attachment.begin(log.mark() if log else {})
             feeding = asyncio.create_task(attachment.feed())
             await attachment.closed.wait()
-            await asyncio.wait([feeding], timeout=_REQUEST_BOUND)
+            await asyncio.wait([feeding], timeout=REQUEST_BOUND)
             feeding.cancel()
         finally:
             self._attachments.discard(attachment)
+
+    async def _process(self, request: Request) -> dict[str, Any]:
+        container = self._sandbox.containers.get(request.text("container"))
+        return container.process(request.text("process")).to_json()
 
     async def _processes(self, request: Request) -> dict[str, Any]:
         answer = await self._query(Code.LISTPROCESSES, request)
@@ -326,7 +300,7 @@ class Server:
     async def _events(self, request: Request) -> None:
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._sandbox.listeners.add(queue.put_nowait)
-        gone = asyncio.create_task(_peer_gone(request.sock))
+        gone = asyncio.create_task(peer_gone(request.sock))
         try:
             await request.answer({})
             while not gone.done():
@@ -342,56 +316,6 @@ class Server:
         finally:
             gone.cancel()
             self._sandbox.listeners.discard(queue.put_nowait)
-
-
-async def _read_request(sock: socket.socket) -> Request:
-    """Read one line and the file descriptors that come with it. Raises BadRequest, EOFError."""
-    data, fds = bytearray(), list[int]()
-    try:
-        while b"\n" not in data:
-            await _readable(sock)
-            chunk, got, _, _ = socket.recv_fds(sock, 1 << 16, 16)
-            fds += got
-            if not chunk:
-                raise EOFError
-            data += chunk
-            if len(data) > _MAX_REQUEST:
-                raise BadRequest(f"request of more than {_MAX_REQUEST} bytes")
-        body = json.loads(data)
-        if not isinstance(body, dict):
-            raise BadRequest("a JSON object is expected")
-        return Request(body, sock, fds)
-    except ValueError as error:
-        for fd in fds:
-            os.close(fd)
-        raise BadRequest(f"request is not JSON: {error}") from error
-    except BaseException:
-        for fd in fds:
-            os.close(fd)
-        raise
-
-
-async def _readable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def arrived() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_reader(sock, arrived)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(sock)
-
-
-async def _peer_gone(sock: socket.socket) -> None:
-    """Return when the peer closed its end."""
-    while True:
-        await _readable(sock)
-        if not sock.recv(4096):
-            return
 
 
 async def _refuse(sock: socket.socket, error: HyperError) -> None:
