@@ -22,7 +22,7 @@ def make(image: dict[str, Any] | None = None, **keys: Any) -> tuple[Pod, Contain
     spec = parse_pod(raw)
     pod = Pod(spec.id, spec, raw, "")
     container = Container(
-        "c" * 64, pod.id, "web_1", spec.containers[0], "i", "sha", image or {}, ""
+        "c" * 64, pod.id, "web_1", spec.containers[0], "i", "sha", image or {}, "", container_keys
     )
     pod.containers.append(container)
     return pod, container

@@ -8,17 +8,19 @@ import pytest
 from hypercontainer.errors import Conflict, HyperError, NoSpace
 from hypercontainer.pods.model import Container, Pod, Status, now
 from hypercontainer.pods.names import check_name, container_id, random_name
-from hypercontainer.pods.spec import parse_pod
+from hypercontainer.pods.spec import parse_pod, split_pod
 from hypercontainer.pods.store import Store
 
 
 def make(pod_id: str, *names: str) -> Pod:
     raw = {"id": pod_id, "containers": [{"name": name, "image": "i"} for name in names]}
     spec = parse_pod(raw)
-    pod = Pod(pod_id, spec, raw, now())
-    for name, one in zip(names, spec.containers, strict=True):
+    pod_raw, given = split_pod(raw, pod_id)
+    pod = Pod(pod_id, spec, pod_raw, now())
+    for item, one in zip(given, spec.containers, strict=True):
+        config = {"Cmd": ["x"]}
         pod.containers.append(
-            Container(container_id(), pod_id, name, one, "i", "sha256:1", {"Cmd": ["x"]}, now())
+            Container(container_id(), pod_id, one.name, one, "i", "sha256:1", config, now(), item)
         )
     return pod
 
@@ -54,6 +56,63 @@ def test_positions_hold_when_a_container_is_removed(tmp_path: Path) -> None:
     store.add_pod(make("p", "a"))
 
 
+def test_containers_are_added(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    pod = make("p", "a", "b")
+    store.add_pod(pod)
+    store.remove_container(pod.containers[1].id)
+    store.add_container(make("p", "b").containers[0])
+    store.add_container(make("p", "c").containers[0])
+    (loaded,) = store.load()
+    assert [c.spec.name for c in loaded.containers] == ["a", "b", "c"]
+    with pytest.raises(Conflict):
+        store.add_container(make("p", "a").containers[0])
+
+
+def test_a_new_name_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db")
+    pod = make("p", "a")
+    store.add_pod(pod)
+    pod.containers[0].name = "other"
+    store.save(pod.containers[0])
+    (loaded,) = store.load()
+    assert loaded.containers[0].name == loaded.containers[0].spec.name == "other"
+
+
+# What the first release wrote.
+_FIRST = """
+CREATE TABLE pods (id TEXT PRIMARY KEY, spec TEXT NOT NULL, created_at TEXT NOT NULL) STRICT;
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY, pod TEXT NOT NULL REFERENCES pods (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL,
+    image_id TEXT NOT NULL, image_config TEXT NOT NULL, anonymous TEXT NOT NULL,
+    state TEXT NOT NULL, created_at TEXT NOT NULL, UNIQUE (pod, position)
+) STRICT;
+INSERT INTO pods VALUES ('p', '{"id": "p", "hostname": "h", "Containers": [
+    {"image": "i", "name": "a", "tty": true}, {"image": "i", "name": "b"}]}',
+    '2026-01-01T00:00:00Z');
+INSERT INTO containers VALUES ('2', 'p', 1, 'b', 'i', 'sha256:1', '{}', '[]',
+    '{"status": "exited", "exit_code": 3}', '2026-01-01T00:00:00Z');
+INSERT INTO containers VALUES ('1', 'p', 0, 'a', 'i', 'sha256:1', '{}', '["v"]',
+    '{"status": "running", "pid": 7, "from_the_future": 1}', '2026-01-01T00:00:00Z');
+PRAGMA user_version = 1;
+"""
+
+
+def test_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "db") as db:
+        db.executescript(_FIRST)
+    db.close()
+    Store(tmp_path / "db").close()
+    (pod,) = Store(tmp_path / "db").load()
+    assert (pod.id, pod.spec.hostname) == ("p", "h")
+    found = [(c.id, c.name, c.spec.tty) for c in pod.containers]
+    assert found == [("1", "a", True), ("2", "b", False)]
+    assert pod.containers[1].state.exit_code == 3
+    assert pod.containers[0].state.status == Status.RUNNING
+    assert pod.containers[0].anonymous == ["v"]
+
+
 def test_names_are_unique(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     store.add_pod(make("p", "a"))
@@ -86,7 +145,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
 def test_a_newer_schema_and_rubbish_are_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "new") as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(HyperError, match="has schema 99, this hyperd knows 1"):
+    with pytest.raises(HyperError, match="has schema 99, this hyperd knows 2"):
         Store(tmp_path / "new")
     (tmp_path / "rubbish").write_bytes(b"no database" * 100)
     with pytest.raises(HyperError, match="rubbish: file is not a database"):

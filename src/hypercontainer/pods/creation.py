@@ -1,5 +1,6 @@
 """Making pods and containers of specifications: names, ids, images."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -24,16 +25,14 @@ def named(registry: Registry, spec: PodSpec) -> PodSpec:
     for index, container in enumerate(spec.containers):
         default = pod_id if len(spec.containers) == 1 else f"{pod_id}-{index}"
         name = container.name or default
-        if (other := registry.by_name(name)) is not None:
-            raise Conflict(
-                f"the name {name} is in use by container"
-                f" {other.short_id}: choose another, or remove that one first"
-            )
+        _check_free(registry, name)
         containers.append(replace(container, name=name))
     return replace(spec, id=pod_id, containers=tuple(containers))
 
 
-def container_of(images: ImageStore, pod: Pod, spec: ContainerSpec, created_at: str) -> Container:
+def container_of(
+    images: ImageStore, pod: Pod, spec: ContainerSpec, raw: dict[str, Any], created_at: str
+) -> Container:
     """A new container. Raises NotFound (its image), BadRequest (nothing to run)."""
     image = images.get(spec.image)
     container = Container(
@@ -45,18 +44,33 @@ def container_of(images: ImageStore, pod: Pod, spec: ContainerSpec, created_at: 
         image_id=image.id,
         image_config=dict(image.config.get("config") or {}),
         created_at=created_at,
+        raw=raw,
     )
     oci.command_of(spec, container.image_config)
     return container
 
 
-def with_names(raw: dict[str, Any], spec: PodSpec) -> dict[str, Any]:
-    """The specification as given, with the names that were chosen."""
-    pod = {key: value for key, value in raw.items() if key.lower() not in ("id", "containers")}
-    given = next(value for key, value in raw.items() if key.lower() == "containers")
-    pod["id"] = spec.id
-    pod["containers"] = [
-        {**{k: v for k, v in item.items() if k.lower() != "name"}, "name": container.name}
-        for item, container in zip(given, spec.containers, strict=True)
+def whole(pod: Pod, *more: dict[str, Any]) -> dict[str, Any]:
+    """The specification of a pod with the containers that it has now, and more."""
+    own = [
+        {**{key: value for key, value in c.raw.items() if key.lower() != "name"}, "name": c.name}
+        for c in pod.containers
     ]
-    return pod
+    return {**pod.raw, "containers": [*own, *more]}
+
+
+def named_container(registry: Registry, pod: Pod, spec: ContainerSpec) -> ContainerSpec:
+    """A container for a pod that exists, with a name. Raises Conflict."""
+    numbers = itertools.count(len(pod.containers))
+    made_up = (f"{pod.id}-{number}" for number in numbers)
+    name = spec.name or next(name for name in made_up if not registry.taken(name))
+    _check_free(registry, name)
+    return replace(spec, name=name)
+
+
+def _check_free(registry: Registry, name: str) -> None:
+    if (other := registry.by_name(name)) is not None:
+        raise Conflict(
+            f"the name {name} is in use by container {other.short_id}: choose another,"
+            " or remove that one first"
+        )

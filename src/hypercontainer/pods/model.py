@@ -73,7 +73,10 @@ class State:
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """A container. `image_config` is the `config` object of its image, as it was at create."""
+    """A container. `raw` is its specification as given.
+
+    `image_config` is the `config` object of its image, as it was at create.
+    """
 
     id: str
     pod_id: str
@@ -83,6 +86,7 @@ class Container:
     image_id: str
     image_config: dict[str, Any]
     created_at: str
+    raw: dict[str, Any]
     anonymous: list[str] = field(default_factory=list)
     state: State = field(default_factory=State)
 
@@ -111,7 +115,7 @@ Attachment = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(slots=True, eq=False)
 class Pod:
-    """A pod: one VM while it runs. `raw` is its specification as given, names filled in."""
+    """A pod: one VM while it runs. `raw` is its specification as given, but for the containers."""
 
     id: str
     spec: PodSpec

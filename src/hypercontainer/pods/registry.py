@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import BadRequest, NotFound
 from .events import Events
@@ -114,6 +114,8 @@ class Registry:
             self.events.pod("destroy", pod)
         else:
             pod.containers = [c for c in pod.containers if c not in containers]
+            kept = tuple(c.spec for c in pod.containers)
+            pod.spec = replace(pod.spec, containers=kept)
         return cleared
 
     def remembered(self, reference: str) -> Gone:

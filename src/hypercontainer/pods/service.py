@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, Zygote
 from ..volumes import VolumeStore
 from . import oci, recovery
-from .creation import container_of, named, with_names
+from .creation import container_of, named, named_container, whole
 from .execs import Execs
 from .filesystem import Filesystem
 from .layout import Layout
@@ -27,7 +28,7 @@ from .restart_policy import next_delay
 from .restarts import Restarts
 from .runner import Runner
 from .sandboxes import remove_tree
-from .spec import parse_pod
+from .spec import parse_pod, split_pod
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -113,9 +114,11 @@ class PodService(Registry):
         raw = expand_volumes_from(raw, self.container)
         spec = named(self, parse_pod(raw))
         created_at = now()
-        pod = Pod(spec.id, spec, with_names(raw, spec), created_at)
+        pod_raw, containers = split_pod(raw, spec.id)
+        pod = Pod(spec.id, spec, pod_raw, created_at)
         pod.containers = [
-            container_of(self.images, pod, item, created_at) for item in spec.containers
+            container_of(self.images, pod, item, given, created_at)
+            for item, given in zip(spec.containers, containers, strict=True)
         ]
         with volumes_made(self, self.volumes, pod):
             self.store.add_pod(pod)
@@ -124,6 +127,24 @@ class PodService(Registry):
         for container in pod.containers:
             self.events.container("create", pod, container)
         return pod
+
+    async def add_container(self, pod: Pod, raw: dict[str, Any]) -> Container:
+        """Create a container in a pod that exists; it is not started.
+
+        Raises BadRequest, NotSupported, NotFound (its image), Conflict (its name, the pod).
+        """
+        async with pod.lock:
+            if self.pods.get(pod.id) is not pod or pod.spec.auto_remove:
+                raise Conflict(f"pod {pod.id} takes no more containers: it goes when it ends")
+            spec = parse_pod(whole(pod, raw))
+            own = named_container(self, pod, spec.containers[-1])
+            container = container_of(self.images, pod, own, raw, now())
+            self.store.add_container(container)
+            pod.spec = replace(spec, containers=(*spec.containers[:-1], own))
+            pod.containers.append(container)
+            self.add(pod)
+            self.events.container("create", pod, container)
+            return container
 
     # Starting and ending
 

@@ -1,6 +1,7 @@
 """The pod specification (UserPod of the original, JSON), checked key by key."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import BadRequest
 from .logconfig import LogConfig, read_log
@@ -36,6 +37,13 @@ class PodSpec:
     auto_remove: bool
     network: str
     share: bool
+
+
+def split_pod(raw: dict[str, Any], pod_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A valid specification without its containers but with an id, and the containers."""
+    pod = {key: value for key, value in raw.items() if key.lower() not in ("id", "containers")}
+    (containers,) = [value for key, value in raw.items() if key.lower() == "containers"]
+    return {**pod, "id": pod_id}, containers
 
 
 def parse_pod(value: object) -> PodSpec:

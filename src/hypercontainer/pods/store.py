@@ -13,11 +13,11 @@ from typing import Any
 
 from ..errors import Conflict, HyperError, NoSpace
 from .model import Container, Pod, State
-from .spec import parse_pod
+from .spec import parse_pod, split_pod
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE pods (
     id TEXT PRIMARY KEY,
     spec TEXT NOT NULL,
@@ -37,6 +37,33 @@ CREATE TABLE containers (
     UNIQUE (pod, position)
 ) STRICT;
 """
+
+
+def _first(db: sqlite3.Connection) -> None:
+    for statement in _FIRST.split(";"):
+        db.execute(statement)
+
+
+def _specs_by_container(db: sqlite3.Connection) -> None:
+    """Each container has its own part of the specification: they can be added to a pod."""
+    db.execute("ALTER TABLE containers ADD COLUMN spec TEXT NOT NULL DEFAULT '{}'")
+    for pod_id, text in db.execute("SELECT id, spec FROM pods").fetchall():
+        pod, containers = split_pod(json.loads(text), pod_id)
+        db.execute("UPDATE pods SET spec = ? WHERE id = ?", (json.dumps(pod), pod_id))
+        for position, container in enumerate(containers):
+            db.execute(
+                "UPDATE containers SET spec = ? WHERE pod = ? AND position = ?",
+                (json.dumps(container), pod_id, position),
+            )
+
+
+_COLUMNS = (
+    "id, pod, position, name, image, image_id, image_config, anonymous, state, created_at, spec"
+)
+_MARKS = ", ".join("?" * 11)
+
+# The step at index N makes schema N + 1 of schema N.
+_STEPS = (_first, _specs_by_container)
 
 
 class Store:
@@ -66,7 +93,11 @@ class Store:
                 f"the database {self.path} has schema {version}, this hyperd knows"
                 f" {SCHEMA_VERSION}: run the newer hyperd that wrote it"
             )
-        self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        self._db.execute("BEGIN EXCLUSIVE")
+        for step in _STEPS[version:]:
+            step(self._db)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the database."""
@@ -97,8 +128,20 @@ class Store:
                 "INSERT INTO pods VALUES (?, ?, ?)", (pod.id, json.dumps(pod.raw), pod.created_at)
             )
             db.executemany(
-                "INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO containers ({_COLUMNS}) VALUES ({_MARKS})",
                 [_row(c, position) for position, c in enumerate(pod.containers)],
+            )
+
+    def add_container(self, container: Container) -> None:
+        """Store a new container of a pod that is stored."""
+        with self._transaction() as db:
+            (position,) = db.execute(
+                "SELECT coalesce(max(position), -1) + 1 FROM containers WHERE pod = ?",
+                (container.pod_id,),
+            ).fetchone()
+            db.execute(
+                f"INSERT INTO containers ({_COLUMNS}) VALUES ({_MARKS})",
+                _row(container, position),
             )
 
     def save(self, *containers: Container) -> None:
@@ -121,32 +164,44 @@ class Store:
 
     def load(self) -> list[Pod]:
         """All pods, oldest first."""
-        pods: dict[str, Pod] = {}
-        for pod_id, spec, created_at in self._db.execute(
-            "SELECT id, spec, created_at FROM pods ORDER BY created_at, id"
-        ):
-            raw: dict[str, Any] = json.loads(spec)
-            pods[pod_id] = Pod(pod_id, parse_pod(raw), raw, created_at)
-        for row in self._db.execute(
-            "SELECT id, pod, position, name, image, image_id, image_config, anonymous, state,"
-            " created_at FROM containers ORDER BY pod, position"
-        ):
-            pod = pods[row[1]]
-            pod.containers.append(
-                Container(
-                    id=row[0],
-                    pod_id=row[1],
-                    name=row[3],
-                    spec=pod.spec.containers[row[2]],
-                    image=row[4],
-                    image_id=row[5],
-                    image_config=json.loads(row[6]),
-                    anonymous=json.loads(row[7]),
-                    state=State.from_json(json.loads(row[8])),
-                    created_at=row[9],
-                )
+        rows: dict[str, list[tuple[Any, ...]]] = {}
+        for row in self._db.execute(f"SELECT {_COLUMNS} FROM containers ORDER BY pod, position"):
+            rows.setdefault(row[1], []).append(row)
+        pods = self._db.execute("SELECT id, spec, created_at FROM pods ORDER BY created_at, id")
+        return [
+            _pod(pod_id, spec, created_at, rows[pod_id])
+            for pod_id, spec, created_at in pods.fetchall()
+            if pod_id in rows
+        ]
+
+
+def _pod(pod_id: str, text: str, created_at: str, rows: list[tuple[Any, ...]]) -> Pod:
+    raw: dict[str, Any] = json.loads(text)
+    spec = parse_pod({**raw, "containers": [_named_spec(row) for row in rows]})
+    pod = Pod(pod_id, spec, raw, created_at)
+    for row, container in zip(rows, pod.spec.containers, strict=True):
+        pod.containers.append(
+            Container(
+                id=row[0],
+                pod_id=row[1],
+                name=row[3],
+                spec=container,
+                image=row[4],
+                image_id=row[5],
+                image_config=json.loads(row[6]),
+                anonymous=json.loads(row[7]),
+                state=State.from_json(json.loads(row[8])),
+                created_at=row[9],
+                raw=json.loads(row[10]),
             )
-        return list(pods.values())
+        )
+    return pod
+
+
+def _named_spec(row: tuple[Any, ...]) -> dict[str, Any]:
+    """The specification in a row of the table of containers, with the present name."""
+    spec = {key: value for key, value in json.loads(row[10]).items() if key.lower() != "name"}
+    return {**spec, "name": row[3]}
 
 
 def _row(container: Container, position: int) -> tuple[object, ...]:
@@ -162,4 +217,5 @@ def _row(container: Container, position: int) -> tuple[object, ...]:
         json.dumps(container.anonymous),
         json.dumps(container.state.to_json()),
         container.created_at,
+        json.dumps(container.raw),
     )
