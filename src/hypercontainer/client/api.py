@@ -103,6 +103,11 @@ class Client(FileCalls):
         created: CreatedPod = self._post("/pod/create", body=spec, timeout=START_TIMEOUT)
         return created
 
+    def create_container(self, pod: str, spec: Mapping[str, Any]) -> str:
+        """Create a container in a pod that exists; its id. Raises NotFound (pod or image)."""
+        created = self._post("/container/create", {"podId": pod}, body=spec, timeout=START_TIMEOUT)
+        return str(self._object(created)["ID"])
+
     def start_pod(self, pod: str) -> None:
         """Start a pod's VM and containers. Raises ProgramError for a command that can't run."""
         self._post("/pod/start", {"podId": pod}, timeout=START_TIMEOUT)

@@ -23,6 +23,13 @@ async def create(request: web.Request) -> web.Response:
     return web.json_response(answer, status=201)
 
 
+async def create_container(request: web.Request) -> web.Response:
+    """Create a container from a UserContainer in a pod that exists, running or not."""
+    pod = _pod(request)
+    container = await of(request).pods.add_container(pod, await params.body_object(request))
+    return web.json_response({"ID": container.id}, status=201)
+
+
 def _pod(request: web.Request, name: str = "podId") -> Pod:
     return of(request).pods.pod(params.text(request, name))
 
@@ -116,6 +123,7 @@ def _vm_status(pod: Pod) -> str:
 
 ROUTES = [
     web.post("/pod/create", create),
+    web.post("/container/create", create_container),
     web.post("/pod/start", start),
     web.post("/pod/stop", stop),
     web.post("/pod/kill", kill),

@@ -42,7 +42,6 @@ LATER = (
     ("GET", "/pod/stats"),
     ("GET", "/pod/{pod}/portmappings"),
     ("PUT", "/pod/{pod}/portmappings/{action}"),
-    ("POST", "/container/create"),
     ("POST", "/container/rename"),
     ("POST", "/container/commit"),
     ("POST", "/execvm"),

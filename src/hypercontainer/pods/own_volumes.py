@@ -4,21 +4,23 @@ import contextlib
 from collections.abc import Iterator
 
 from ..volumes import Volume, VolumeStore
-from .model import Container, Pod
+from .model import Container
 from .mounts import image_volumes, make_volumes, volume_names
 from .registry import Registry
 from .sandboxes import remove_tree
 
 
 @contextlib.contextmanager
-def volumes_made(registry: Registry, store: VolumeStore, pod: Pod) -> Iterator[None]:
+def volumes_made(
+    registry: Registry, store: VolumeStore, containers: list[Container]
+) -> Iterator[None]:
     """The volumes of new containers; those that were made go again when the body fails.
 
     Raises BadRequest, Conflict, NoSpace.
     """
     made: list[Volume] = []
     try:
-        for container in pod.containers:
+        for container in containers:
             mounts = list(container.spec.volumes)
             mounts += image_volumes(container.image_config, (m.path for m in mounts))
             container.anonymous, new = make_volumes(store, mounts)

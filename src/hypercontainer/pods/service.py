@@ -120,7 +120,7 @@ class PodService(Registry):
             container_of(self.images, pod, item, given, created_at)
             for item, given in zip(spec.containers, containers, strict=True)
         ]
-        with volumes_made(self, self.volumes, pod):
+        with volumes_made(self, self.volumes, pod.containers):
             self.store.add_pod(pod)
         self.add(pod)
         self.events.pod("create", pod)
@@ -133,13 +133,15 @@ class PodService(Registry):
 
         Raises BadRequest, NotSupported, NotFound (its image), Conflict (its name, the pod).
         """
+        (raw,) = expand_volumes_from({"containers": [raw]}, self.container)["containers"]
         async with pod.lock:
-            if self.pods.get(pod.id) is not pod or pod.spec.auto_remove:
-                raise Conflict(f"pod {pod.id} takes no more containers: it goes when it ends")
+            if self.pods.get(pod.id) is not pod:
+                raise NotFound(f"no such pod: {pod.id}")
             spec = parse_pod(whole(pod, raw))
             own = named_container(self, pod, spec.containers[-1])
             container = container_of(self.images, pod, own, raw, now())
-            self.store.add_container(container)
+            with volumes_made(self, self.volumes, [container]):
+                self.store.add_container(container)
             pod.spec = replace(spec, containers=(*spec.containers[:-1], own))
             pod.containers.append(container)
             self.add(pod)
