@@ -53,7 +53,7 @@ def test_what_cannot_be_added(hyperd: Hyperd) -> None:
         hyperd.client.create_container(pod, {"image": "nonesuch"})
     with pytest.raises(BadRequest, match=r"containers\[2\].tyt: unknown key: did you mean tty"):
         hyperd.client.create_container(pod, {**_SLEEP, "tyt": True})
-    with pytest.raises((BadRequest, Conflict), match="twice|in use"):
+    with pytest.raises((BadRequest, Conflict), match=r"twice|in use"):
         hyperd.client.create_container(pod, {**_SLEEP, "name": name})
     assert len(hyperd.client.pod_info(pod)["spec"]["containers"]) == 2
     hyperd.client.remove_pod(pod)
