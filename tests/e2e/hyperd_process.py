@@ -90,6 +90,7 @@ class Hyperd:
         self.state = Path(tempfile.mkdtemp(prefix="hyper-test-", dir="/run"))
         self.socket = self.state / "api.sock"
         self.environment: dict[str, str] = {}
+        self.prefix: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -106,7 +107,7 @@ class Hyperd:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command("--nondaemon", *flags),
+                [*self.prefix, *self.command("--nondaemon", *flags)],
                 stderr=log,
                 env={**os.environ, **self.environment},
             )

@@ -86,3 +86,16 @@ def test_the_file_is_private_and_replaced_in_one_step(tmp_path: Path) -> None:
         write_state(str(tmp_path), state_of(os.getpid(), 1, status=status))
     assert [p.name for p in tmp_path.iterdir()] == [STATE]
     assert (tmp_path / STATE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_state_of_another_boot(tmp_path: Path) -> None:
+    own = state_of(os.getpid(), processes.start_time(os.getpid()))
+    write_state(str(tmp_path), {**own, "boot": "another", "vmm_pid": os.getpid()})
+    state = read_state(tmp_path)
+    assert state is not None
+    assert (state["alive"], state["status"], state["vmm_pid"]) == (False, "stopped", 0)
+    running, ended = state["containers"]["a"], state["containers"]["b"]
+    assert (running["exit_code"], running["reason"]) == (255, "the host was restarted")
+    assert ended["exit_code"] == 3
+    write_state(str(tmp_path), {**own, "boot": processes.boot_id()})
+    assert (read_state(tmp_path) or {})["alive"] is True

@@ -45,7 +45,7 @@ class State:
 
     `reason` says why it ended (a signal, out of memory, a dead VM), `error` why it
     did not start. `restarts` counts them since a user started it, `stopped` says that
-    a user ended it.
+    a user ended it, `boot` is the host's boot in which it was started.
     """
 
     status: Status = Status.CREATED
@@ -59,6 +59,7 @@ class State:
     finished_at: str = ""
     restarts: int = 0
     stopped: bool = False
+    boot: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As stored."""

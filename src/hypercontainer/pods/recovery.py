@@ -6,7 +6,9 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HyperError
-from ..sandbox import SandboxClient, read_state
+from ..sandbox import ExitStatus, SandboxClient, SandboxState, read_state
+from ..sandbox.state import HOST_RESTARTED
+from ..system import processes
 from .model import Container, Pod, State, Status, now
 from .sandboxes import end_sandbox, exit_from_state
 
@@ -49,7 +51,7 @@ async def _recover_pod(service: "PodService", runner: "Runner", pod: Pod) -> Non
             runner.watch(pod, container, pod.client)
         else:
             log.info("container %s ended while hyperd was away", container.name)
-            service.record_end(container, exit_from_state(state, container.id))
+            service.record_end(container, _end_of(container, state))
     for container in pod.containers:
         status, stopped = container.state.status, container.state.stopped
         at_boot = status == Status.EXITED and container.spec.restart.wants_at_boot(stopped=stopped)
@@ -60,6 +62,13 @@ async def _recover_pod(service: "PodService", runner: "Runner", pod: Pod) -> Non
         service.pod_ended(pod)
     if removing:
         await service.remove(pod, removing, force=True)
+
+
+def _end_of(container: Container, state: SandboxState | None) -> ExitStatus:
+    """How a container ended of whose VM nothing runs."""
+    if state is None and container.state.boot not in ("", processes.boot_id()):
+        return ExitStatus(255, 0, False, HOST_RESTARTED, "")
+    return exit_from_state(state, container.id)
 
 
 def _sync_pause(container: Container, state: dict[str, Any]) -> None:
@@ -79,8 +88,14 @@ async def _undo(pod: Pod, client: SandboxClient) -> None:
 def _interrupted(service: "PodService", pod: Pod) -> None:
     for container in pod.containers:
         if container.state.status == Status.STARTING:
+            restarts = container.state.restarts
+            again = container.spec.restart.wants(125, restarts, stopped=False)
             container.state = State(
-                status=Status.EXITED, exit_code=125, error=_INTERRUPTED, finished_at=now()
+                status=Status.RESTARTING if again else Status.EXITED,
+                exit_code=125,
+                error=_INTERRUPTED,
+                finished_at=now(),
+                restarts=restarts,
             )
             container.ended.set()
             service.store.save(container)

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import BadRequest, HyperError, NoSpace, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_state
+from ..system import processes
 from ..volumes import VolumeStore
 from . import oci
 from .events import Events
@@ -76,7 +77,9 @@ class Runner:
         fresh = pod.client is None
         for container in containers:
             restarts = container.state.restarts + 1 if again else 0
-            container.state = State(status=Status.STARTING, restarts=restarts)
+            container.state = State(
+                status=Status.STARTING, restarts=restarts, boot=processes.boot_id()
+            )
             container.ended = asyncio.Event()
             container.kill_reason = ""
         self._store.save(*containers)

@@ -177,7 +177,13 @@ class Store:
 
 def _pod(pod_id: str, text: str, created_at: str, rows: list[tuple[Any, ...]]) -> Pod:
     raw: dict[str, Any] = json.loads(text)
-    spec = parse_pod({**raw, "containers": [_named_spec(row) for row in rows]})
+    try:
+        spec = parse_pod({**raw, "containers": [_named_spec(row) for row in rows]})
+    except HyperError as error:
+        raise HyperError(
+            f"the database has a pod {pod_id} that this hyperd can't run: {error.message}: run the"
+            " hyperd that made it, and remove the pod there"
+        ) from error
     pod = Pod(pod_id, spec, raw, created_at)
     for row, container in zip(rows, pod.spec.containers, strict=True):
         pod.containers.append(

@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import NotFound, VMError, from_wire
+from ..errors import NotFound, NotSupported, VMError, from_wire
 from .containers import INIT
-from .state import SOCKET, SandboxState, read_state
+from .state import OLDEST_PROTOCOL, PROTOCOL, SOCKET, SandboxState, read_state
 
 _CONNECT_BOUND = 10.0
 _CALL_BOUND = 600.0
 _LINE = 8 << 20
+# What every version takes, so that a container can be followed and ended whoever started it.
+_FOREVER = ("info", "wait", "attach", "signal", "remove", "shutdown", "events")
 
 
 class ExitStatus(NamedTuple):
@@ -42,10 +44,24 @@ class SandboxClient:
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
+        self._protocol = 0
+
+    def _check_protocol(self, op: str) -> None:
+        """Raises NotSupported for what a sandbox of another version can't be asked."""
+        if not self._protocol:
+            state = read_state(self.state_dir) or {}
+            self._protocol = int(state.get("protocol", OLDEST_PROTOCOL))
+        if op in _FOREVER or OLDEST_PROTOCOL <= self._protocol <= PROTOCOL:
+            return
+        raise NotSupported(
+            f"the virtual machine speaks protocol {self._protocol} of sandboxes, this version"
+            f" {PROTOCOL}: stop its containers and start them again"
+        )
 
     async def _open(
         self, request: dict[str, Any], bound: float | None
     ) -> tuple[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter]:
+        self._check_protocol(str(request["op"]))
         try:
             async with asyncio.timeout(_CONNECT_BOUND):
                 reader, writer = await self._connect()

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..errors import HyperError, VMError, to_wire
 from ..hypervisor import template
 from ..hypervisor.machine import Machine, Vmm
@@ -20,7 +21,7 @@ from ..system import processes
 from .config import VMConfig
 from .machines import machine_of
 from .share import Share
-from .state import CONSOLE_LOG, SOCKET
+from .state import CONSOLE_LOG, PROTOCOL, SOCKET
 
 if TYPE_CHECKING:
     from .sandbox import Sandbox
@@ -121,6 +122,9 @@ def _about(machine: Machine, why: str, vmm: Vmm) -> dict[str, Any]:
     return {
         "pid": pid,
         "started": processes.start_time(pid),
+        "boot": processes.boot_id(),
+        "protocol": PROTOCOL,
+        "version": __version__,
         "vmm_pid": vmm.pid,
         "vmm_started": vmm.started,
         "accel": machine.accel,

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from ..errors import BadRequest, HyperError, to_wire
+from .. import __version__
+from ..errors import BadRequest, HyperError, NotSupported, to_wire
 from ..guest.device_rules import device_program
 from ..guest.protocol import Code
 from ..guest.resources import cgroup_files
@@ -126,7 +127,10 @@ class Server:
         op = request.text("op")
         handler = self._handlers.get(op)
         if handler is None:
-            raise BadRequest(f"unknown request {op!r}")
+            raise NotSupported(
+                f"the virtual machine was started by hypercontainer {__version__}, which does not"
+                f" know the request {op!r}: stop its containers and start them again"
+            )
         try:
             result = await handler(request)
             if result is not None:

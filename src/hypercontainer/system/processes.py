@@ -5,6 +5,12 @@ import select
 import time
 
 
+def boot_id() -> str:
+    """The random name of the host's boot (random(4)); a start time tells nothing of another's."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
 def start_time(pid: int) -> int | None:
     """The start of a process in clock ticks since boot (proc(5), stat field 22); None if gone.
 
