@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ..system import processes
 
+TEMPLATES = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
+
 
 class Machine(NamedTuple):
     """A VM to be started.

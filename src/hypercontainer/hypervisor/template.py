@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 from ..system import processes
 from ..system.files import write_atomic
-from .machine import Machine
+from .machine import TEMPLATES, Machine
 from .qemu_start import binary
 
-DIRECTORY = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
+DIRECTORY = TEMPLATES
 MAX_TEMPLATES = 8
 _FORMAT = 1
 _HOLDER_FD = 3

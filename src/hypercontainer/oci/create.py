@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import BadRequest, HyperError, NotSupported
@@ -126,8 +127,15 @@ def _create(args: argparse.Namespace, config: dict[str, Any], rootfs: str, own: 
     process = config.get("process") or {}
     with terminal.streams(bool(process.get("terminal")), args.console_socket, own) as streams:
         if placement.peer is None:
-            launch("runv", sandbox, _vm(args, config, host_network=placement.host_network), group)
-        return _create_on(args, config, rootfs, placement, group, streams)
+            vm = _vm(args, config, host_network=placement.host_network)
+            listening = launch("runv", sandbox, vm, group, args.cache)
+        else:
+            listening = _nothing
+        return _create_on(args, config, rootfs, placement, group, streams, listening)
+
+
+def _nothing() -> None:
+    """The sandbox is that of another container, and listens."""
 
 
 def _create_on(
@@ -137,6 +145,7 @@ def _create_on(
     placement: Placement,
     group: list[str],
     streams: terminal.Streams,
+    listening: Callable[[], None],
 ) -> Record:
     owner = placement.peer["owner"] if placement.peer else args.id
     sandbox = records.sandbox_directory(args.root, owner)
@@ -161,6 +170,7 @@ def _create_on(
     }
     try:
         _show_root(pid, rootfs)
+        listening()
         for kind in ("prestart", "createRuntime", "createContainer"):
             hooks.run(config, kind, state_of(record, "creating"))
         if placement.peer is None and not placement.host_network:

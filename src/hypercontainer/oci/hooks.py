@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import tempfile
 from typing import Any
 
 from ..errors import BadRequest, HyperError, VMError
@@ -66,6 +64,8 @@ def run_in_container(
 def _run_in_guest(
     hook: dict[str, Any], what: str, sandbox: str, guest_id: str, state: dict[str, Any]
 ) -> None:
+    import tempfile
+
     path, name = hook["path"], f"hook-{os.urandom(8).hex()}"
     process = {
         "args": [path, *(hook.get("args") or [path])[1:]],
@@ -98,6 +98,8 @@ def _run_in_guest(
 
 
 def _run_one(hook: dict[str, Any], what: str, state: str) -> None:
+    import subprocess
+
     path = hook["path"]
     bound = float(hook.get("timeout") or _DEFAULT_BOUND)
     try:

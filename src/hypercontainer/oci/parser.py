@@ -50,12 +50,20 @@ def parser() -> Parser:
         default=os.environ.get("HYPER_TEMPLATE", "auto"),
         help="clone a booted VM (auto: make a template when there is none)",
     )
+    top.add_argument(
+        "--cache",
+        type=int,
+        default=int(os.environ.get("HYPER_CACHED_VMS", "1")),
+        metavar="N",
+        help="VMs kept ready for the next runs, for five minutes after the last (0: none)",
+    )
     top.add_argument("--kernel", help="guest kernel")
     top.add_argument("--initrd", help="guest initrd")
     top.add_argument("--default_cpus", type=int, default=1, help="CPUs of a VM without limits")
     top.add_argument("--default_memory", type=int, default=128, help="memory of a VM in MiB")
     commands = _Commands(
-        top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser), name
+        top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, prog=name),
+        name,
     )
     _add_lifecycle(commands)
     _add_exec(commands)

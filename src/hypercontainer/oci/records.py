@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any
 from ..errors import BadRequest, Conflict, NotFound, Timeout
 from ..sandbox import read_state
 from ..system import processes
-from ..system.files import write_atomic
+from ..system.files import remove_tree, write_atomic
 
 Record = dict[str, Any]
 
@@ -129,14 +128,14 @@ def remove(root: str, cid: str) -> None:
         # Others live in its VM: the directory stays for the sandbox, without the record.
         os.unlink(os.path.join(directory(root, cid), _RECORD))
         return
-    shutil.rmtree(directory(root, cid), ignore_errors=True)
+    remove_tree(directory(root, cid))
 
 
 def remove_abandoned(root: str, owner: str) -> None:
     """Forget the directory of a deleted container once its VM has no other."""
     kept = os.path.exists(os.path.join(directory(root, owner), _RECORD))
     if not kept and not members(root, owner):
-        shutil.rmtree(directory(root, owner), ignore_errors=True)
+        remove_tree(directory(root, owner))
 
 
 def all_records(root: str) -> list[Record]:

@@ -62,8 +62,15 @@ def _query(*argv: str) -> list[dict[str, Any]]:
     return list(json.loads(text)) if text.strip() else []
 
 
+def _only_loopback() -> bool:
+    """Known without a command: the common case of a container without a network."""
+    return [name for _, name in socket.if_nameindex()] == ["lo"]
+
+
 def interfaces() -> list[Interface]:
     """The interfaces of this namespace, but for loopback and our own taps."""
+    if _only_loopback():
+        return []
     found = []
     neighbours = _query("neighbour", "show", "nud", "permanent")
     for link in _query("-d", "address", "show"):
@@ -91,6 +98,8 @@ def routes() -> list[Route]:
 
     Those without a gateway come first, since the others may need them.
     """
+    if _only_loopback():
+        return []
     found = []
     for family in ("-4", "-6"):
         for route in _query(family, "route", "show", "table", "main"):

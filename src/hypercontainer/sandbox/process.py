@@ -83,7 +83,6 @@ async def _run(
     found: template.Template | None,
 ) -> int:
     from .sandbox import Sandbox
-    from .server import Server
     from .vm import VirtualMachine
 
     sandbox = Sandbox(sandbox_id, state_dir, config, share)
@@ -94,13 +93,27 @@ async def _run(
         found, vmm = None, start(machine)
         vm = VirtualMachine(machine, vmm, sandbox.on_event)
         await vm.open(console)
-    sandbox.own(vm, {**_about(machine, why, vmm), "template": found.key if found else ""})
+    own = about(machine, why, vmm, found.key if found else "")
+    return await serve(sandbox, vm, state_dir, own)
+
+
+async def serve(
+    sandbox: "Sandbox", vm: "VirtualMachine", state_dir: str, own: dict[str, Any]
+) -> int:
+    """Serve requests until the VM is gone; one that is no clone boots meanwhile.
+
+    `own` is what `about` says. Returns the exit status.
+    """
+    from .server import Server
+
+    config, cloned = sandbox.config, bool(own["template"])
+    sandbox.own(vm, own)
     server = Server(sandbox, lambda timeout: _stop(sandbox, timeout))
     await server.serve(os.path.join(state_dir, SOCKET))
     if not report({"event": "listening"}):
         vm.kill_for("nobody waits for it: its starter is gone")
-    failed = await _boot(sandbox, cloned=found is not None)
-    if not failed and found is None and config.template == "auto":
+    failed = await _boot(sandbox, cloned=cloned)
+    if not failed and not cloned and config.template == "auto":
         from .template import make_in_background
 
         make_in_background(config)
@@ -117,7 +130,8 @@ async def _run(
     return 1 if failed else 0
 
 
-def _about(machine: Machine, why: str, vmm: Vmm) -> dict[str, Any]:
+def about(machine: Machine, why: str, vmm: Vmm, key: str) -> dict[str, Any]:
+    """What the state file says of this process and its VM, cloned from the template `key`."""
     pid = os.getpid()
     return {
         "pid": pid,
@@ -135,6 +149,7 @@ def _about(machine: Machine, why: str, vmm: Vmm) -> dict[str, Any]:
         "memory_mib": machine.memory_mib,
         "network": machine.network,
         "share": bool(machine.share),
+        "template": key,
     }
 
 

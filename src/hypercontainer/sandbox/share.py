@@ -6,6 +6,8 @@ What is bound there vanishes with the sandbox process, whatever ends it.
 import os
 import shutil
 import stat
+from collections.abc import Callable
+from typing import TypeVar
 
 from ..errors import BadRequest
 from ..system import syscalls
@@ -13,6 +15,7 @@ from ..system.syscalls import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED,
 from ..system.threads import in_mount_namespace
 
 _SIZE = "size=1m,mode=755"
+T = TypeVar("T")
 
 
 class Share:
@@ -22,6 +25,7 @@ class Share:
         """Enter a mount namespace of our own. Raises OSError."""
         self.root = root
         self._count = 0
+        self._own: int | None = None
         os.makedirs(root, exist_ok=True)
         self._host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -29,6 +33,17 @@ class Share:
         syscalls.mount("hyper", root, "tmpfs", 0, _SIZE)
         # QEMU's namespace, a copy of ours, gets what is bound here later.
         syscalls.mount("", root, "", MS_SHARED)
+
+    def leave(self, own: int, host: int) -> None:
+        """Say that the process has left its own mount namespace `own` for `host` (descriptors).
+
+        The share stays in `own`; sources are looked up in `host`.
+        """
+        os.close(self._host)
+        self._own, self._host = own, host
+
+    def _inside(self, work: Callable[[], T]) -> T:
+        return work() if self._own is None else in_mount_namespace(self._own, work)
 
     def bind(self, cid: str, source: str, *, read_only: bool) -> str:
         """Make `source` appear in the share; returns its path there.
@@ -46,15 +61,8 @@ class Share:
         self._count += 1
         path = f"{cid}/{self._count}"
         target = os.path.join(self.root, path)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
         try:
-            if is_directory:
-                os.mkdir(target)
-            else:
-                os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-            syscalls.move_mount(tree, target)
-            if read_only:
-                syscalls.mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+            self._inside(lambda: _attach(tree, target, is_directory, read_only))
         except OSError as error:
             raise BadRequest(f"cannot bind {source}: {error.strerror}") from error
         finally:
@@ -63,14 +71,28 @@ class Share:
 
     def release(self, cid: str) -> None:
         """Unbind everything of a container; the guest must have let it go."""
-        directory = os.path.join(self.root, cid)
-        if not os.path.isdir(directory):
-            return
-        for name in os.listdir(directory):
-            target = os.path.join(directory, name)
-            while os.path.ismount(target) or _is_bound_file(target, directory):
-                syscalls.umount(target, syscalls.MNT_DETACH)
-        shutil.rmtree(directory)
+        self._inside(lambda: _detach_all(os.path.join(self.root, cid)))
+
+
+def _attach(tree: int, target: str, is_directory: bool, read_only: bool) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if is_directory:
+        os.mkdir(target)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    syscalls.move_mount(tree, target)
+    if read_only:
+        syscalls.mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def _detach_all(directory: str) -> None:
+    if not os.path.isdir(directory):
+        return
+    for name in os.listdir(directory):
+        target = os.path.join(directory, name)
+        while os.path.ismount(target) or _is_bound_file(target, directory):
+            syscalls.umount(target, syscalls.MNT_DETACH)
+    shutil.rmtree(directory)
 
 
 def _take(source: str) -> tuple[int, bool]:

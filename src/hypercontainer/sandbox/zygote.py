@@ -1,26 +1,21 @@
-"""A process that has everything of a sandbox imported, and forks one for each request.
+"""The process that forks a daemon's sandboxes, so that a VM's start does not wait for Python's.
 
-A daemon keeps one, so that a VM's start does not wait for Python's. The
-sandboxes outlive it. It ends with the daemon, whose end of the socket closes.
-
-A request is one packet: JSON with `id`, `state_dir` and `vm`, and two file
-descriptors, the sandbox's stdout (see `process`) and stderr.
+A daemon keeps one. The sandboxes outlive it. It ends with the daemon, whose end of the socket
+closes, and the VMs that it keeps ready with it. See `forkserver` for what it is sent.
 """
 
 import asyncio
-import gc
 import json
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
+from . import place
 from .config import VMConfig
 
 _MODULE = "hypercontainer.sandbox.zygote"
-_MAX_PACKET = 1 << 16
+_FOREVER = 3600.0
 
 
 class Zygote:
@@ -47,9 +42,22 @@ class Zygote:
     def fork(
         self, sandbox_id: str, state_dir: Path, vm: VMConfig, stdout: int, stderr: int
     ) -> None:
-        """Have it fork a sandbox. Raises OSError when it is gone."""
-        request = {"id": sandbox_id, "state_dir": str(state_dir), "vm": vm.to_json()}
-        socket.send_fds(self._sock, [json.dumps(request).encode()], [stdout, stderr])
+        """Have it start a sandbox, on a ready VM if it has one. Raises OSError when it is gone."""
+        request = {
+            "id": sandbox_id,
+            "state_dir": str(state_dir),
+            "vm": vm.to_json(),
+            **place.describe([]),
+        }
+        mounts = place.namespace()
+        try:
+            socket.send_fds(self._sock, [json.dumps(request).encode()], [stdout, stderr, mounts])
+        finally:
+            os.close(mounts)
+
+    def keep(self, vm: VMConfig, count: int) -> None:
+        """Have it keep `count` VMs like `vm` ready, cloned and paused. Raises OSError."""
+        self._sock.send(json.dumps({"keep": [[vm.to_json(), count]]}).encode())
 
     async def stop(self) -> None:
         """End the process; the sandboxes go on."""
@@ -59,43 +67,13 @@ class Zygote:
 
 def main() -> int:
     """Serve requests on the socket that argv[1] numbers until its other end closes."""
+    from .forkserver import ForkServer, receive, wait
+
     sock = socket.socket(fileno=int(sys.argv[1]))
-    from . import process, sandbox, server, vm
-
-    del sandbox, server, vm
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()
+    server = ForkServer()
     while True:
-        data, fds, _, _ = socket.recv_fds(sock, _MAX_PACKET, 2)
-        if not data:
+        if wait(server, sock, _FOREVER) and not receive(server, sock):
             return 0
-        if os.fork() == 0:
-            sock.close()
-            _become_sandbox(process.run, json.loads(data), *fds)
-        for fd in fds:
-            os.close(fd)
-
-
-def _become_sandbox(run: Any, request: dict[str, Any], stdout: int, stderr: int) -> None:
-    code = 1
-    try:
-        os.setsid()
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        os.close(stdout)
-        os.close(stderr)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = run(request["state_dir"], request)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
 
 
 if __name__ == "__main__":

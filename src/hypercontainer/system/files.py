@@ -14,3 +14,26 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and what is in it, as far as that is possible.
+
+    As `shutil.rmtree` with errors ignored, whose module takes longer to import than this to run.
+    """
+    try:
+        entries = list(os.scandir(path))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                remove_tree(entry.path)
+            else:
+                os.unlink(entry.path)
+        except OSError:
+            continue
+    try:
+        os.rmdir(path)
+    except OSError:
+        return

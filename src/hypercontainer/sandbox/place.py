@@ -1,0 +1,53 @@
+"""Where a sandbox process lives: what a forked one takes over from whoever wanted it."""
+
+import os
+from typing import Any
+
+from ..system import cgroups, processes, syscalls
+from ..system.files import write_atomic
+
+LAUNCHED = "launched"
+
+
+def describe(group: list[str]) -> dict[str, Any]:
+    """What of this process its sandbox is to have; `group` are directories of a control group."""
+    with open("/proc/self/oom_score_adj") as file:
+        return {"group": group, "oom_score_adj": int(file.read())}
+
+
+def namespace() -> int:
+    """A descriptor of this process's mount namespace."""
+    return os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def enter_namespace(mounts: int) -> None:
+    """Enter the mount namespace of a descriptor, unless this thread is in it. Raises OSError."""
+    own, wanted = os.stat("/proc/self/ns/mnt"), os.fstat(mounts)
+    if (own.st_dev, own.st_ino) != (wanted.st_dev, wanted.st_ino):
+        syscalls.unshare(syscalls.CLONE_FS)
+        syscalls.setns(mounts, syscalls.CLONE_NEWNS)
+    os.chdir("/")
+
+
+def take(state_dir: str, wanted: dict[str, Any], vmm: int = 0) -> None:
+    """Take the place of `describe` with this process and its VMM, and say in `state_dir` who we
+    are: a command that is killed meanwhile leaves no other trace. Raises OSError."""
+    pid = os.getpid()
+    started = processes.start_time(pid) or 0
+    write_atomic(os.path.join(state_dir, LAUNCHED), f"{pid} {started}".encode())
+    for member in (pid, vmm) if vmm else (pid,):
+        cgroups.enter(wanted.get("group", []), member)
+        adjust = wanted.get("oom_score_adj", 0)
+        try:
+            with open(f"/proc/{member}/oom_score_adj", "w") as file:
+                file.write(str(adjust))
+        except OSError:
+            continue
+
+
+def become_standard(stdout: int, stderr: int) -> None:
+    """Make descriptors this process's stdout and stderr."""
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
