@@ -55,9 +55,7 @@ def _which(command: str) -> str:
 def _key() -> str:
     root = os.stat("/")
     settings = sorted(
-        (name, value)
-        for name, value in os.environ.items()
-        if name.startswith("HYPER_")
+        (name, value) for name, value in os.environ.items() if name.startswith("HYPER_")
     )
     inputs = [
         sys.executable,
@@ -162,6 +160,7 @@ def _serve(path: str, name: str, kept: list[Any]) -> None:
 
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("0")
+    place.name_process("hyper-keeper")
     server = ForkServer()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.path.lexists(path):

@@ -32,6 +32,7 @@ def enter_namespace(mounts: int) -> None:
 def take(state_dir: str, wanted: dict[str, Any], vmm: int = 0) -> None:
     """Take the place of `describe` with this process and its VMM, and say in `state_dir` who we
     are: a command that is killed meanwhile leaves no other trace. Raises OSError."""
+    name_process("hyper-sandbox")
     pid = os.getpid()
     started = processes.start_time(pid) or 0
     write_atomic(os.path.join(state_dir, LAUNCHED), f"{pid} {started}".encode())
@@ -43,6 +44,12 @@ def take(state_dir: str, wanted: dict[str, Any], vmm: int = 0) -> None:
                 file.write(str(adjust))
         except OSError:
             continue
+
+
+def name_process(name: str) -> None:
+    """What `ps -e` calls this process, whose command line is that of the one it was forked from."""
+    with open(f"/proc/{os.getpid()}/comm", "w") as file:
+        file.write(name)
 
 
 def become_standard(stdout: int, stderr: int) -> None:

@@ -36,6 +36,7 @@ _SIZE = "size=2m,mode=700"
 def run(vm: dict[str, Any], sock: socket.socket) -> int:
     """Make a VM ready, say so on `sock`, and become the sandbox that it asks for."""
     os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    place.name_process("hyper-ready")
     config = VMConfig.from_json(vm)
     host = place.namespace()
     own, directory = _own_mounts()
