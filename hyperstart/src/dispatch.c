@@ -17,9 +17,7 @@
 #include "path.h"
 #include "pod.h"
 #include "power.h"
-
-#define PROCESSES_MAX 4096
-#define ANSWER_MAX (3u << 20)
+#include "report.h"
 
 static void answer(uint64_t seq, const struct failure *failure)
 {
@@ -119,78 +117,6 @@ static void with_process(const struct request *request, struct container *contai
     answer(request->seq, &failure);
 }
 
-struct process_list {
-    struct buffer json;
-    size_t count;
-};
-
-/* The field of /proc/PID/status; 0 if it is not there. */
-static long status_field(const char *status, const char *name)
-{
-    const char *line = strstr(status, name);
-    return line ? atol(line + strlen(name)) : 0;
-}
-
-static void list_process(pid_t pid, void *context)
-{
-    struct process_list *list = context;
-    char path[64], status[4096], command[1024];
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    if (list->count >= PROCESSES_MAX || buffer_length(&list->json) > ANSWER_MAX ||
-        read_file(path, status, sizeof status) <= 0)
-        return;
-    snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
-    ssize_t length = read_file(path, command, sizeof command);
-    if (length <= 0) {
-        int size = (int)strcspn(status, "\n") - 6; /* after "Name:\t" */
-        snprintf(command, sizeof command, "[%.*s]", size > 0 ? size : 0, status + 6);
-        length = (ssize_t)strlen(command);
-    }
-    while (length && !command[length - 1])
-        length--;
-    for (ssize_t i = 0; i < length; i++)
-        if (!command[i])
-            command[i] = ' ';
-    buffer_printf(&list->json, "%s{\"pid\":%d,\"ppid\":%ld,\"uid\":%ld,\"cmd\":",
-                  list->count ? "," : "", pid, status_field(status, "\nPPid:\t"),
-                  status_field(status, "\nUid:\t"));
-    buffer_json_string(&list->json, command, (size_t)length);
-    buffer_append(&list->json, "}", 1);
-    list->count++;
-}
-
-static void list_processes(const struct request *request)
-{
-    struct process_list list = {0};
-    buffer_printf(&list.json, ",\"processes\":[");
-    cgroup_each(request->container, list_process, &list);
-    buffer_append(&list.json, "]", 1);
-    control_ack_buffer(request->seq, &list.json);
-    buffer_free(&list.json);
-}
-
-static void report_stats(const struct request *request)
-{
-    static const char *const names[] = {"memory.current", "memory.stat", "memory.events",
-                                        "memory.max",     "memory.peak", "cpu.stat",
-                                        "pids.current",   "pids.max",    "io.stat"};
-    static char text[16384];
-    struct buffer json = {0};
-    const char *separator = "";
-    buffer_printf(&json, ",\"files\":{");
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        ssize_t size = cgroup_read(request->container, names[i], text, sizeof text);
-        if (size < 0)
-            continue;
-        buffer_printf(&json, "%s\"%s\":", separator, names[i]);
-        buffer_json_string(&json, text, (size_t)size);
-        separator = ",";
-    }
-    buffer_append(&json, "}", 1);
-    control_ack_buffer(request->seq, &json);
-    buffer_free(&json);
-}
-
 static void freeze(const struct request *request, struct container *container)
 {
     struct failure failure = {0};
@@ -222,10 +148,10 @@ static void with_container(const struct request *request, struct container *cont
         freeze(request, container);
         break;
     case LISTPROCESSES:
-        list_processes(request);
+        report_processes(request->seq, request->container);
         break;
     case STATS:
-        report_stats(request);
+        report_stats(request->seq, container);
         break;
     default: /* WINSIZE, SIGNALPROCESS */
         with_process(request, container);

@@ -42,6 +42,8 @@ COMMANDS = {
     "wait": Command("containers", "wait for containers to end and print their exit codes"),
     "list": Command("listing", "list containers"),
     "logs": Command("logs", "show what a container wrote"),
+    "stats": Command("stats", "show what containers use, as it changes"),
+    "top": Command("stats", "show the processes of a container"),
     "events": Command("events", "show what happens to containers, images and the like"),
     "inspect": Command("listing", "show everything about containers or images, as JSON"),
     "cp": Command("copying", "copy files from or to a container"),

@@ -232,6 +232,20 @@ class Client(FileCalls):
         timeout = None if follow else 60.0
         return self._http.request("GET", "/container/logs", params, timeout=timeout).chunks()
 
+    def stats(
+        self, containers: Sequence[str] = (), *, stream: bool = True
+    ) -> Iterator[list[dict[str, Any]]]:
+        """What containers (none named: all that run) use, in Docker's form, each second.
+
+        Without `stream` there is one list, of a second's work.
+        """
+        params: Params = {"containers": ",".join(containers), "stream": stream}
+        return self._http.request("GET", "/container/stats", params, timeout=60.0).lines()
+
+    def top(self, container: str) -> dict[str, Any]:
+        """The processes of a container: `Titles` and `Processes`, rows of texts."""
+        return self._object(self._get("/container/top", {"container": container}))
+
     def resize(self, container: str, rows: int, columns: int, exec_id: str | None = None) -> None:
         """Set the size of a terminal."""
         params: Params = {"container": container, "exec": exec_id, "h": rows, "w": columns}

@@ -19,6 +19,7 @@ from . import (
     routes_files,
     routes_images,
     routes_pods,
+    routes_stats,
     routes_system,
 )
 from .config import ACTIVATION, Config, check_exposure
@@ -39,7 +40,6 @@ _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 LATER = (
     ("POST", "/auth"),
     ("POST", "/pod/labels"),
-    ("GET", "/pod/stats"),
     ("GET", "/pod/{pod}/portmappings"),
     ("PUT", "/pod/{pod}/portmappings/{action}"),
     ("POST", "/container/rename"),
@@ -64,6 +64,7 @@ def routes() -> list[web.RouteDef]:
     return [
         *routes_system.ROUTES,
         *routes_events.ROUTES,
+        *routes_stats.ROUTES,
         *routes_pods.ROUTES,
         *routes_containers.ROUTES,
         *routes_images.ROUTES,

@@ -314,7 +314,8 @@ class Runner:
         if not live or client is None:
             return
         if any(c.state.status == Status.PAUSED for c in live):
-            await self.pause(pod, False)
+            with contextlib.suppress(HyperError):  # it may be dead already
+                await self.pause(pod, False)
         for container in live:
             signum = oci.stop_signal_of(container)
             self._events.container("kill", pod, container, signal=str(signum))

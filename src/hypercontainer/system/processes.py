@@ -58,3 +58,17 @@ def kill_and_wait(pid: int, started: int, signum: int, timeout: float) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def usage(pid: int) -> tuple[int, int] | None:
+    """Nanoseconds of CPU time and bytes of resident memory of a process; None if it is gone."""
+    if pid <= 0:
+        return None
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    ticks = int(fields[11]) + int(fields[12])
+    cpu = ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+    return cpu, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
