@@ -91,6 +91,13 @@ static int copy_subdirectory(int from, int to, const char *name, const struct st
     return result;
 }
 
+static int copy_node(int to, const char *name, const struct stat *st)
+{
+    if (mknodat(to, name, st->st_mode, st->st_rdev) < 0)
+        return errno == ENXIO ? 0 : -1; /* QEMU's 9p server of some versions makes none */
+    return fchownat(to, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW);
+}
+
 static int copy_entry(int from, int to, const char *name, int depth)
 {
     struct stat st;
@@ -106,9 +113,7 @@ static int copy_entry(int from, int to, const char *name, int depth)
     case S_IFSOCK:
         return 0;
     default:
-        return mknodat(to, name, st.st_mode, st.st_rdev) < 0
-                   ? -1
-                   : fchownat(to, name, st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW);
+        return copy_node(to, name, &st);
     }
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.cli import arguments, run
+from hypercontainer.cli import arguments, mounts, run
 from hypercontainer.cli.arguments import Parser, UsageError
 from hypercontainer.cli.commands import ALIASES, COMMANDS
 from hypercontainer.cli.logs import moment
@@ -71,18 +71,18 @@ def test_env_file_names_itself(tmp_path: Path) -> None:
 def test_volume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     vfs = {"source": "/src", "format": "vfs"}
-    assert arguments.volume("/src:/data:ro") == {"path": "/data", "readOnly": True, "detail": vfs}
-    assert arguments.volume("/src:/data:rw")["readOnly"] is False
-    assert arguments.volume("/data") == {"path": "/data", "readOnly": False}
-    assert arguments.volume("named:/data")["detail"] == {"name": "named"}
-    relative = arguments.volume("./here:/data")["detail"]
+    assert mounts.volume("/src:/data:ro") == {"path": "/data", "readOnly": True, "detail": vfs}
+    assert mounts.volume("/src:/data:rw")["readOnly"] is False
+    assert mounts.volume("/data") == {"path": "/data", "readOnly": False}
+    assert mounts.volume("named:/data")["detail"] == {"name": "named"}
+    relative = mounts.volume("./here:/data")["detail"]
     assert relative == {"source": str(tmp_path / "here"), "format": "vfs"}
 
 
 @pytest.mark.parametrize("item", ["", ":", "a:b", "/a:/b:rx", "/a:/b:ro:ro", "/a:", ":/b", "rel"])
 def test_bad_volume(item: str) -> None:
     with pytest.raises(UsageError, match="--volume"):
-        arguments.volume(item)
+        mounts.volume(item)
 
 
 def parse(command: str, *argv: str) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from ..errors import BadRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn
 
 _WIDTH = 96
@@ -35,6 +35,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
             formatter_class=_Formatter,
         )
+        self.below: dict[str, Parser] = {}
         self.add_argument("--help", action="help", help="show this text and exit")
 
     def error(self, message: str) -> NoReturn:
@@ -50,6 +51,16 @@ class Parser(argparse.ArgumentParser):
             metavar=first,
             help=f"then {what}" if what else None,
         )
+
+
+def subcommands(parser: Parser, table: Mapping[str, tuple[Callable[[Parser], None], str]]) -> None:
+    """The commands below a command, from a table; `args.action` says which was given."""
+    below = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
+    for name, (configure, summary) in table.items():
+        command: Parser = below.add_parser(name, help=summary)
+        command.description = summary[0].upper() + summary[1:] + "."
+        configure(command)
+        parser.below[name] = command
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -144,28 +155,4 @@ def labels(items: Iterable[str]) -> dict[str, str]:
         if not name:
             raise UsageError(f"--label: {item!r} is not NAME=VALUE")
         result[name] = value
-    return result
-
-
-def volume(item: str) -> dict[str, object]:
-    """The specification of `[SOURCE:]PATH[:ro|rw]`.
-
-    A source with a slash at its start or after dots is a path of the host, another
-    one the name of a volume. Raises UsageError.
-    """
-    parts = item.split(":")
-    mode = parts.pop() if len(parts) > 1 and parts[-1] in ("ro", "rw") else "rw"
-    if len(parts) > 2 or not all(parts):
-        raise UsageError(f"--volume: {item!r} is not [SOURCE:]PATH[:ro|rw]")
-    path = parts[-1]
-    if not path.startswith("/"):
-        raise UsageError(f"--volume: {path!r} in {item!r} is not an absolute path")
-    result: dict[str, object] = {"path": path, "readOnly": mode == "ro"}
-    if len(parts) == 2:
-        source = parts[0]
-        if source.startswith(("/", "./", "../", "~")) or source in (".", ".."):
-            source = os.path.abspath(os.path.expanduser(source))
-            result["detail"] = {"source": source, "format": "vfs"}
-        else:
-            result["detail"] = {"name": source}
     return result

@@ -53,6 +53,7 @@ COMMANDS = {
     "pull": Command("images", "pull images from a registry"),
     "load": Command("images", "load images from an archive (docker save or OCI)"),
     "rmi": Command("images", "remove images"),
+    "volume": Command("volumes", "make, list and remove volumes"),
     "info": Command("information", "show what hyperd has and where"),
     "version": Command("information", "show the versions of hyper and hyperd"),
     "doctor": Command("doctor", "say what this machine can do, and what to do about the rest"),

@@ -72,6 +72,14 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def confirmed(warning: str) -> bool:
+    """Ask on stderr whether to go on; what is neither y nor yes is no."""
+    sys.stdout.flush()
+    sys.stderr.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def human_size(size: float) -> str:
     """Bytes in decimal units with three significant digits: 4.26MB."""
     unit = "B"

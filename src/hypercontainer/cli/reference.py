@@ -45,6 +45,8 @@ def reference() -> str:
         assert parser is not None
         also = f"Also: {', '.join(f'`hyper {alias}`' for alias in aliases)}." if aliases else ""
         parts.append(_block(f"## hyper {name}", parser.format_help(), also))
+        for below, command in parser.below.items():
+            parts.append(_block(f"### hyper {name} {below}", command.format_help()))
     return "\n".join(parts)
 
 

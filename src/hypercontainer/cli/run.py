@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..client import spec
 from ..errors import HyperError, NotFound
+from . import mounts
 from .arguments import (
     UsageError,
     cpu_count,
@@ -12,7 +13,6 @@ from .arguments import (
     memory_mib,
     seconds,
     split_command,
-    volume,
 )
 from .attached import (
     ALL_OUTPUT,
@@ -48,14 +48,6 @@ def configure_create(parser: Parser) -> None:
     add("--rm", action="store_true", help="remove the container when it ends")
     add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="set a variable")
     add("--env-file", action="append", default=[], metavar="FILE", help="set those of FILE")
-    add(
-        "-v",
-        "--volume",
-        action="append",
-        default=[],
-        metavar="[SOURCE:]PATH[:ro]",
-        help="put the host's directory SOURCE, or the volume of that name, at PATH",
-    )
     add("--entrypoint", metavar="PROGRAM", help='instead of the image\'s; "" for none')
     add("-w", "--workdir", default="", metavar="DIR", help="working directory")
     add("-u", "--user", default="", metavar="USER[:GROUP]", help="run as USER")
@@ -96,6 +88,7 @@ def configure_create(parser: Parser) -> None:
         help="when to pull the image (default: missing)",
     )
     add_log_options(parser)
+    mounts.add_options(parser)
     parser.command("IMAGE")
 
 
@@ -133,7 +126,7 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         workdir=args.workdir,
         user=args.user,
         labels=labels(args.label),
-        volumes=[volume(item) for item in args.volume],
+        container_keys=mounts.container_keys(args),
         network=args.network,
         read_only=args.read_only,
         stop_signal=args.stop_signal,

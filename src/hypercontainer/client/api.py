@@ -8,6 +8,7 @@ from ..errors import HyperError, NotFound, from_wire
 from . import spec as _spec
 from .files import FileCalls
 from .transport import Address, Transport
+from .volumes import VolumeCalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class RunResult:
         self.stderr = stderr
 
 
-class Client(FileCalls):
+class Client(FileCalls, VolumeCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
     Without `host` it is that of HYPER_HOST, or the local socket. Containers are

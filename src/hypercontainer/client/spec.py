@@ -31,12 +31,13 @@ def pod(
     cpus: int | None = None,
     restart: str = "",
     log: Mapping[str, object] | None = None,
+    container_keys: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A pod of one container, which has the pod's name (docs/pod-spec.md lists the keys).
 
     `user` is USER[:GROUP]; `volumes` has objects {path, readOnly, detail?};
-    `log` is {type?, config?}. What is
-    empty or None is left out: then the image or hyperd decides.
+    `log` is {type?, config?}; `container_keys` are further keys of the container.
+    What is empty or None is left out: then the image or hyperd decides.
     """
     container: dict[str, Any] = {
         "image": image,
@@ -53,6 +54,7 @@ def pod(
         "tty": tty,
         "readOnly": read_only,
         "restartPolicy": restart,
+        **(container_keys or {}),
     }
     resource = {"vcpu": cpus, "memory": memory_mib}
     spec: dict[str, Any] = {

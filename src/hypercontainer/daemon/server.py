@@ -21,6 +21,7 @@ from . import (
     routes_pods,
     routes_stats,
     routes_system,
+    routes_volumes,
 )
 from .config import ACTIVATION, Config, check_exposure
 from .context import CONTEXT, Context
@@ -69,6 +70,7 @@ def routes() -> list[web.RouteDef]:
         *routes_containers.ROUTES,
         *routes_images.ROUTES,
         *routes_files.ROUTES,
+        *routes_volumes.ROUTES,
         *(web.route(method, path, _later) for method, path in LATER),
     ]
 

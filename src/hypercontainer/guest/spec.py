@@ -233,7 +233,11 @@ COPY_UP_VOLUME = "hyper-copyup"
 
 
 def disk_mounts(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The mounts of disk images: path, format, cache, fstype and read_only of each."""
+    """The mounts of disk images: path, format, cache, fstype and read_only of each.
+
+    One that is read-only is attached so, unless it has the option `hyper-attach=rw`: a journal
+    that a killed virtual machine has left must be replayed.
+    """
     found = []
     for where, mount in read_objects(config, "mounts"):
         if mount.get("type") == DISK_MOUNT:
@@ -243,7 +247,8 @@ def disk_mounts(config: dict[str, Any]) -> list[dict[str, Any]]:
                 key: given.get(f"{DISK_OPTION}{key}", "") for key in ("format", "cache", "fstype")
             }
             path = read_text(mount, "source", f"{where}.")
-            found.append({**disk, "path": path, "read_only": "ro" in options})
+            read_only = "ro" in options and given.get(f"{DISK_OPTION}attach") != "rw"
+            found.append({**disk, "path": path, "read_only": read_only})
     return found
 
 

@@ -193,6 +193,7 @@ def _add_volume(
         return
     if volume.driver == DISK:
         entry = _disk(mount, str(volume.image), VolumeSpec("image", format="raw", fstype="ext4"))
+        entry["options"].append(f"{DISK_OPTION}attach=rw")
     else:
         entry = _bind(mount, str(volume.data))
     if not mount.no_copy:

@@ -117,10 +117,7 @@ class VolumeStore:
         try:
             new.mkdir(mode=0o711, parents=True)
             if volume.driver == DISK:
-                size = volume.options.get("size")
-                self._make_disk(
-                    new / volume.image.name, disk_size(size, "size") if size else self._default_size
-                )
+                self._make_disk(new / volume.image.name, self._size_of(volume))
             else:
                 (new / "_data").mkdir(mode=0o755)
             description = {
@@ -136,6 +133,10 @@ class VolumeStore:
             raise _disk_error(error, f"make volume {volume.name}") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
+
+    def _size_of(self, volume: Volume) -> int:
+        size = volume.options.get("size")
+        return disk_size(size, "size") if size else self._default_size
 
     async def remove(self, name: str, users: Collection[str] = ()) -> None:
         """Remove a volume and its data. Raises NotFound, and Conflict when `users` has any."""
@@ -208,9 +209,8 @@ class VolumeStore:
 
     def _empty(self, volume: Volume) -> None:
         if volume.driver == DISK:
-            size = volume.image.stat().st_size
-            volume.image.unlink()
-            self._make_disk(volume.image, size)
+            volume.image.unlink(missing_ok=True)
+            self._make_disk(volume.image, self._size_of(volume))
         else:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(volume.data)
