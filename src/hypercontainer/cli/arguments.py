@@ -102,6 +102,13 @@ def seconds(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """A whole number above 0. Raises argparse.ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
 def detach_keys(text: str) -> str:
     """Keys as `parse_keys` takes them. Raises argparse.ArgumentTypeError."""
     from ..client.detach import parse_keys

@@ -79,13 +79,21 @@ def configure_restart(parser: Parser) -> None:
 def command_restart(session: Session, args: argparse.Namespace) -> int:
     """`hyper restart`."""
     client = session.client()
+    return for_each(
+        session, args.containers, lambda name: client.restart_container(name, args.time)
+    )
 
-    def restart(name: str) -> None:
-        if client.inspect_container(name)["State"].get("Running"):
-            client.stop_container(name, args.time)
-        client.start_container(name)
 
-    return for_each(session, args.containers, restart)
+def configure_rename(parser: Parser) -> None:
+    """Options of `rename`."""
+    parser.add_argument("container", metavar="CONTAINER")
+    parser.add_argument("name", metavar="NEW_NAME")
+
+
+def command_rename(session: Session, args: argparse.Namespace) -> int:
+    """`hyper rename`."""
+    session.client().rename_container(args.container, args.name)
+    return 0
 
 
 def configure_kill(parser: Parser) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..errors import HyperError, NotFound
-from .output import add_format, age, print_json, print_table, short_id, shorten, show
+from .arguments import positive
+from .output import add_format, age, human_size, print_json, print_table, short_id, shorten, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,20 +23,28 @@ def configure_list(parser: Parser) -> None:
     """Options of `list`."""
     parser.add_argument("-a", "--all", action="store_true", help="also those that do not run")
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids only")
+    parser.add_argument(
+        "-n", "--last", type=positive, metavar="N", help="the last N, running or not"
+    )
+    parser.add_argument("-l", "--latest", action="store_true", help="the last, running or not")
+    parser.add_argument("-s", "--size", action="store_true", help="show what they take on disk")
     parser.add_argument("--no-trunc", action="store_true", help="print everything in full")
     add_format(parser)
 
 
 def command_list(session: Session, args: argparse.Namespace) -> int:
     """`hyper list`."""
-    found = session.client().list_containers(all=args.all)
+    limit = 1 if args.latest else args.last
+    found = session.client().list_containers(all=args.all, limit=limit, size=args.size)
     if args.format == "json":
         print_json(found)
     elif args.quiet:
         for container in found:
             show(short_id(container["Id"], whole=args.no_trunc))
     else:
-        header = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "POD", "NAMES")
+        header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "POD", "NAMES"]
+        if args.size:
+            header.append("SIZE")
         print_table(header, [_row(container, whole=args.no_trunc) for container in found])
     return 0
 
@@ -50,7 +59,15 @@ def _row(container: ContainerSummary, *, whole: bool) -> tuple[str, ...]:
         container["Status"],
         container["Pod"],
         ",".join(name.removeprefix("/") for name in container["Names"]),
+        *_size(container),
     )
+
+
+def _size(container: ContainerSummary) -> tuple[str, ...]:
+    if "SizeRw" not in container or "SizeRootFs" not in container:
+        return ()
+    written, whole = human_size(container["SizeRw"]), human_size(container["SizeRootFs"])
+    return (f"{written} (virtual {whole})",)
 
 
 def configure_inspect(parser: Parser) -> None:

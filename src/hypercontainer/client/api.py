@@ -136,9 +136,15 @@ class Client(FileCalls, VolumeCalls):
 
     # Containers
 
-    def list_containers(self, *, all: bool = False) -> list[ContainerSummary]:
-        """The running containers, or all of them."""
-        found: list[ContainerSummary] = self._get("/containers", {"all": all})
+    def list_containers(
+        self, *, all: bool = False, limit: int | None = None, size: bool = False
+    ) -> list[ContainerSummary]:
+        """The running containers, or all of them, newest first.
+
+        With `limit` the last so many, running or not; with `size` what they take on disk.
+        """
+        params: Params = {"all": all, "limit": limit, "size": size}
+        found: list[ContainerSummary] = self._get("/containers", params)
         return found
 
     def inspect_container(self, container: str) -> dict[str, Any]:
@@ -164,6 +170,25 @@ class Client(FileCalls, VolumeCalls):
         """Remove a stopped container, or a running one by `force`."""
         params: Params = {"container": container, "force": force, "v": volumes}
         self._post("/container/remove", params, timeout=120.0)
+
+    def restart_container(self, container: str, timeout: int | None = None) -> None:
+        """Stop it if it runs, as `stop_container` does, and start it."""
+        params: Params = {"container": container, "timeout": timeout}
+        self._post("/container/restart", params, timeout=(timeout or 600) + START_TIMEOUT)
+
+    def rename_container(self, container: str, name: str) -> None:
+        """Give it another name. Raises Conflict when that is in use."""
+        self._post("/container/rename", {"oldName": container, "newName": name})
+
+    def prune_containers(
+        self, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> dict[str, Any]:
+        """Remove those that don't run: `ContainersDeleted`, and `SpaceReclaimed` in bytes.
+
+        Filters are `label`, `label!` and `until`.
+        """
+        params: Params = {"filters": json.dumps(filters or {})}
+        return self._object(self._post("/containers/prune", params, timeout=600.0))
 
     def pause_container(self, container: str) -> None:
         """Stop the clockwork of the container's VM."""

@@ -23,6 +23,8 @@ class ContainerSummary(TypedDict):
     Status: str
     Pod: str
     Labels: dict[str, str]
+    SizeRw: NotRequired[int]
+    SizeRootFs: NotRequired[int]
 
 
 class ImageSummary(TypedDict):

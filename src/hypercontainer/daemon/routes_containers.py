@@ -5,8 +5,9 @@ import json
 
 from aiohttp import web
 
-from ..errors import BadRequest, NotSupported, Timeout
+from ..errors import BadRequest, NotFound, NotSupported, Timeout
 from ..pods import views
+from ..pods.life import disk_usage
 from ..pods.model import Container, Status
 from ..pods.spec_container import MAX_GRACE
 from ..pods.values import parse_signal
@@ -26,12 +27,29 @@ def _container(request: web.Request) -> Container:
 async def listing(request: web.Request) -> web.Response:
     """The running containers, or all; newest first."""
     service = of(request).pods
-    everything = params.boolean(request, "all")
+    limit = params.integer(request, "limit", 1, 1 << 31)
+    everything = params.boolean(request, "all") or limit is not None
     chosen = [
         c for c in service.containers if everything or c.live or c.state.status == Status.RESTARTING
     ]
     chosen.sort(key=lambda c: c.created_at, reverse=True)
-    return web.json_response([views.summary(service.pod_of(c), c) for c in chosen])
+    chosen = chosen[:limit]
+    summaries = [views.summary(service.pod_of(c), c) for c in chosen]
+    if params.boolean(request, "size"):
+        for summary, container in zip(summaries, chosen, strict=True):
+            summary |= await _sizes(request, container)
+    return web.json_response(summaries)
+
+
+async def _sizes(request: web.Request, container: Container) -> dict[str, int]:
+    """What a container has written, and that with its image, in bytes on disk."""
+    context = of(request)
+    written = await asyncio.to_thread(disk_usage, context.pods.layout.upper(container.id))
+    try:
+        image = context.images.get(container.image_id).size
+    except NotFound:
+        image = 0
+    return {"SizeRw": written, "SizeRootFs": written + image}
 
 
 async def info(request: web.Request) -> web.Response:

@@ -95,6 +95,12 @@ class Registry:
             if container.state.status in (Status.EXITED, Status.REMOVING):
                 container.ended.set()
 
+    def rename(self, container: Container, name: str) -> None:
+        """Let a container be found by another name."""
+        self._names.pop(container.name, None)
+        container.name = name
+        self._names[name] = container.id
+
     def forget(self, pod: Pod, containers: list[Container]) -> asyncio.Event:
         """Drop from memory; the event of the result is to be set once the rest is cleared."""
         cleared = asyncio.Event()

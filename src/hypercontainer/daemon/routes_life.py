@@ -1,0 +1,38 @@
+"""Routes that change containers besides starting and ending them."""
+
+from aiohttp import web
+
+from ..pods import life
+from ..pods.spec_container import MAX_GRACE
+from . import params
+from .context import of
+from .routes_events import filters
+
+
+async def rename(request: web.Request) -> web.Response:
+    """Give a container another name."""
+    service = of(request).pods
+    container = service.container(params.text(request, "oldName"))
+    await life.rename(service, container, params.text(request, "newName"))
+    return web.json_response({})
+
+
+async def restart(request: web.Request) -> web.Response:
+    """Stop a container, if it runs, and start it; `timeout` is in seconds."""
+    service = of(request).pods
+    container = service.container(params.text(request, "container"))
+    await life.restart(service, container, params.integer(request, "timeout", 0, MAX_GRACE))
+    return web.json_response({})
+
+
+async def prune(request: web.Request) -> web.Response:
+    """Remove the containers that don't run."""
+    removed, size = await life.prune(of(request).pods, filters(request))
+    return web.json_response({"ContainersDeleted": removed, "SpaceReclaimed": size})
+
+
+ROUTES = [
+    web.post("/container/rename", rename),
+    web.post("/container/restart", restart),
+    web.post("/containers/prune", prune),
+]
