@@ -143,7 +143,7 @@ class Client(FileCalls, VolumeCalls):
 
         With `limit` the last so many, running or not; with `size` what they take on disk.
         """
-        params: Params = {"all": all, "limit": limit, "size": size}
+        params: Params = {"all": all, "limit": limit, "size": size or None}
         found: list[ContainerSummary] = self._get("/containers", params)
         return found
 
