@@ -200,6 +200,25 @@ class Qemu:
         finally:
             await self._execute("netdev_del", id=name)
 
+    async def forward_port(
+        self, protocol: str, host_ip: str, host_port: int, guest_port: int
+    ) -> None:
+        """Pass a port of the host on to the guest, with the user-mode network.
+
+        Raises Conflict when another program has it, or QEMU may not have it.
+        """
+        rule = f"{protocol}:{host_ip}:{host_port}-:{guest_port}"
+        line = f"hostfwd_add net0 {rule}"
+        said = await self._execute("human-monitor-command", **{"command-line": line})
+        if said.strip():
+            why = "port is already allocated" if host_port >= 1024 else "or QEMU may not have it"
+            raise Conflict(f"publish {host_ip or '0.0.0.0'}:{host_port}/{protocol}: {why}")
+
+    async def unforward_port(self, protocol: str, host_ip: str, host_port: int) -> None:
+        """The reverse of `forward_port`."""
+        line = f"hostfwd_remove net0 {protocol}:{host_ip}:{host_port}"
+        await self._execute("human-monitor-command", **{"command-line": line})
+
     async def pause(self) -> None:
         """Stop the virtual CPUs."""
         await self._execute("stop")

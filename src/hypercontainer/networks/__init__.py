@@ -1,1 +1,22 @@
-"""Networks between pods: not yet (a later release brings bridges, published ports and DNS)."""
+"""Networks between pods: bridges, addresses, published ports, names."""
+
+from .addresses import make_subnet, parse_address
+from .model import DEFAULT, Endpoint, Network, PodNet, Port, Subnet, Wish
+from .service import MODES, Networks, Settings
+from .store import NetworkStore
+
+__all__ = [
+    "DEFAULT",
+    "MODES",
+    "Endpoint",
+    "Network",
+    "NetworkStore",
+    "Networks",
+    "PodNet",
+    "Port",
+    "Settings",
+    "Subnet",
+    "Wish",
+    "make_subnet",
+    "parse_address",
+]

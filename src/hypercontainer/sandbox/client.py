@@ -248,6 +248,25 @@ class SandboxClient:
         """Unmount and forget a stopped container; with `force` kill it first."""
         await self._call("remove", container=cid, force=force)
 
+    async def plug(self, card: dict[str, Any], tap: int) -> None:
+        """Plug a network card (see `sandbox.cards`) on the tap of a descriptor."""
+        from .calls import call
+
+        state_dir = str(self.state_dir)
+        await asyncio.to_thread(call, state_dir, "plug", {"card": card}, fds=[tap])
+
+    async def unplug(self, device: str) -> None:
+        """Take a network card away by its name in the guest. Raises NotFound."""
+        await self._call("unplug", device=device)
+
+    async def publish(self, ports: list[dict[str, Any]], target: str) -> None:
+        """Take ports of the host for a container's address (see `sandbox.cards`)."""
+        await self._call("publish", ports=ports, target=target)
+
+    async def unpublish(self, ports: list[dict[str, Any]]) -> None:
+        """Let ports of the host go."""
+        await self._call("unpublish", ports=ports)
+
     async def shutdown(self, *, timeout: float = 10.0) -> None:
         """Power off in an orderly way within `timeout` seconds, else by force."""
         await self._call("shutdown", timeout + 30.0, timeout=timeout)

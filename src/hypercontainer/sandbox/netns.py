@@ -1,24 +1,20 @@
 """The network that an engine made in a network namespace, as seen and joined from outside.
 
-To be called inside the namespace (see `system.threads`). Works with iproute2's JSON:
-3 ms a call, where a netlink library costs 200 ms of import and 20 MB of memory
-in each sandbox.
+To be called inside the namespace (see `system.threads`).
 """
 
 import fcntl
-import json
 import os
 import socket
 import struct
-import subprocess
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import HyperError
+from ..system.iproute import query, run
 
 TAP_PREFIX = "hypertap"
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
-_COMMAND_BOUND = 10.0
 # RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE.
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
@@ -44,24 +40,6 @@ class Route(NamedTuple):
     device: str
 
 
-def _run(*argv: str) -> str:
-    """Run a command of iproute2. Raises HyperError with what it said."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_COMMAND_BOUND)
-    except FileNotFoundError:
-        raise HyperError(f"{argv[0]} not found: install iproute2") from None
-    except subprocess.TimeoutExpired:
-        raise HyperError(f"{' '.join(argv)}: no answer in {_COMMAND_BOUND:.0f} s") from None
-    if done.returncode != 0:
-        raise HyperError(f"{' '.join(argv)}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _query(*argv: str) -> list[dict[str, Any]]:
-    text = _run("ip", "-j", *argv)
-    return list(json.loads(text)) if text.strip() else []
-
-
 def _only_loopback() -> bool:
     """Known without a command: the common case of a container without a network."""
     return [name for _, name in socket.if_nameindex()] == ["lo"]
@@ -72,8 +50,8 @@ def interfaces() -> list[Interface]:
     if _only_loopback():
         return []
     found = []
-    neighbours = _query("neighbour", "show", "nud", "permanent")
-    for link in _query("-d", "address", "show"):
+    neighbours = query("neighbour", "show", "nud", "permanent")
+    for link in query("-d", "address", "show"):
         name = str(link.get("ifname", ""))
         if link.get("link_type") != "ether" or name.startswith(TAP_PREFIX):
             continue
@@ -102,7 +80,7 @@ def routes() -> list[Route]:
         return []
     found = []
     for family in ("-4", "-6"):
-        for route in _query(family, "route", "show", "table", "main"):
+        for route in query(family, "route", "show", "table", "main"):
             kind = route.get("type", "unicast")
             device = str(route.get("dev", ""))
             if route.get("protocol") == "kernel" or kind != "unicast" or not device:
@@ -121,11 +99,11 @@ def join(interface: Interface) -> int:
     try:
         flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", tap.encode(), flags))
-        _run("ip", "link", "set", "dev", tap, "mtu", str(interface.mtu), "up")
+        run("ip", "link", "set", "dev", tap, "mtu", str(interface.mtu), "up")
         unjoin(interface.name)
         for source, target in ((interface.name, tap), (tap, interface.name)):
-            _run("tc", "qdisc", "add", "dev", source, "ingress")
-            _run(
+            run("tc", "qdisc", "add", "dev", source, "ingress")
+            run(
                 *("tc", "filter", "add", "dev", source, "parent", "ffff:", "protocol", "all"),
                 *("u32", "match", "u8", "0", "0"),
                 *("action", "mirred", "egress", "redirect", "dev", target),
@@ -139,19 +117,19 @@ def join(interface: Interface) -> int:
 def resize(interface: Interface) -> None:
     """Give the tap of an interface its MTU."""
     tap = f"{TAP_PREFIX}{interface.number}"
-    _run("ip", "link", "set", "dev", tap, "mtu", str(interface.mtu))
+    run("ip", "link", "set", "dev", tap, "mtu", str(interface.mtu))
 
 
 def answer_at(number: int, address: str, prefix: int) -> None:
     """Give the tap of interface `number` an address of its own, out of the redirect's way."""
     tap = f"{TAP_PREFIX}{number}"
-    _run("ip", "address", "replace", f"{address}/{prefix}", "dev", tap)
+    run("ip", "address", "replace", f"{address}/{prefix}", "dev", tap)
     target = f"0x{socket.inet_aton(address).hex()}"
     for order, protocol, match in (
         ("1", "arp", ("u32", target, "0xffffffff", "at", "24")),
         ("2", "ip", ("ip", "dst", f"{address}/32")),
     ):
-        _run(
+        run(
             *("tc", "filter", "replace", "dev", tap, "parent", "ffff:"),
             *("prio", order, "protocol", protocol, "u32", "match", *match, "flowid", "1:1"),
         )
@@ -161,7 +139,7 @@ def unjoin(*names: str) -> None:
     """Remove the redirects of interfaces; none is fine."""
     for name in names:
         try:
-            _run("tc", "qdisc", "del", "dev", name, "ingress")
+            run("tc", "qdisc", "del", "dev", name, "ingress")
         except HyperError:
             pass
 

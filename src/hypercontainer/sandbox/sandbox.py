@@ -12,6 +12,7 @@ from ..guest import spec
 from ..guest.fields import read_list, read_object
 from ..guest.protocol import Code
 from ..hypervisor.qemu import DiskKind
+from .cards import Cards
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now, shown_args
 from .disks import Disks
@@ -43,6 +44,7 @@ class Sandbox:
         self.listeners: set[Callable[[dict[str, Any]], None]] = set()
         self.vm: VirtualMachine
         self.disks: Disks
+        self.cards: Cards
         self._state_dir = state_dir
         self._share = share
         self._network: NetworkMirror | None = None
@@ -54,6 +56,7 @@ class Sandbox:
         """Take the VM; `about` is what the state file says of this process."""
         self.vm = vm
         self.disks = Disks(vm.qemu)
+        self.cards = Cards(vm)
         self._own = about
         self.save()
 
@@ -66,6 +69,7 @@ class Sandbox:
             "reason": self.reason,
             "guest": self.vm.guest,
             "containers": self.containers.to_json(),
+            "cards": self.cards.to_json(),
         }
 
     def save(self) -> None:
@@ -401,7 +405,8 @@ class Sandbox:
         await asyncio.gather(*logs, return_exceptions=True)
 
     async def leave_network(self) -> None:
-        """Take back what `follow_network` did to the namespace."""
+        """Take back what `follow_network` did to the namespace, and let ports go."""
+        await self.cards.close()
         if self._network is not None:
             await self._network.stop()
             self._network = None

@@ -53,6 +53,10 @@ class Server:
             "pause": self._pause,
             "remove": self._remove,
             "network": self._network,
+            "plug": self._plug,
+            "unplug": self._unplug,
+            "publish": self._publish,
+            "unpublish": self._unpublish,
             "shutdown": self._stop,
             "events": self._events,
         }
@@ -295,6 +299,27 @@ class Server:
         if len(request.fds) != 1:
             raise BadRequest("network: the descriptor of a network namespace is needed")
         await self._sandbox.follow_network(request.fds[0])
+        return {}
+
+    async def _plug(self, request: Request) -> dict[str, Any]:
+        if len(request.fds) != 1:
+            raise BadRequest("plug: the descriptor of a tap is needed")
+        await asyncio.shield(self._sandbox.ready)
+        await self._sandbox.cards.plug(request.object("card"), request.fds[0])
+        self._sandbox.save()
+        return {}
+
+    async def _unplug(self, request: Request) -> dict[str, Any]:
+        await self._sandbox.cards.unplug(request.text("device"))
+        self._sandbox.save()
+        return {}
+
+    async def _publish(self, request: Request) -> dict[str, Any]:
+        await self._sandbox.cards.publish(list(request.body["ports"]), request.text("target", ""))
+        return {}
+
+    async def _unpublish(self, request: Request) -> dict[str, Any]:
+        await self._sandbox.cards.unpublish(list(request.body["ports"]))
         return {}
 
     async def _stop(self, request: Request) -> dict[str, Any]:
