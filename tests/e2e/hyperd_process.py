@@ -89,6 +89,8 @@ class Hyperd:
         self.config.write_text("")
         self.state = Path(tempfile.mkdtemp(prefix="hyper-test-", dir="/run"))
         self.socket = self.state / "api.sock"
+        # The network of the machine is left alone, unless the test has one of its own.
+        self.bridge = "none"
         self.environment: dict[str, str] = {}
         self.prefix: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
@@ -101,7 +103,14 @@ class Hyperd:
     def command(self, *flags: str) -> list[str]:
         """Its command line."""
         paths = (f"--root={self.root}", f"--state={self.state}", f"--socket={self.socket}")
-        return [*COMMAND, f"--config={self.config}", "--debug", *paths, *flags]
+        return [
+            *COMMAND,
+            f"--config={self.config}",
+            "--debug",
+            f"--bridge={self.bridge}",
+            *paths,
+            *flags,
+        ]
 
     def start(self, *flags: str) -> None:
         """Start it and wait until it answers."""

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from hypercontainer.errors import BadRequest, NotFound
 from hypercontainer.images import ImageStore
+from hypercontainer.networks import Networks, NetworkStore, Settings
 from hypercontainer.pods.filesystem import ContainerFiles
 from hypercontainer.pods.layout import Layout
 from hypercontainer.pods.model import Container
@@ -38,7 +39,8 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pod
     layout.sandboxes.mkdir(parents=True)
     images = ImageStore(layout.root / "images")
     await images.load(busybox_archive(root / "busybox.tar"))
-    service = PodService(layout, Store(layout.database), images, Defaults())
+    networks = Networks(NetworkStore(layout.database), Settings(root, root, bridge="none"))
+    service = PodService(layout, Store(layout.database), images, Defaults(), networks)
     await service.open()
     try:
         yield service

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..errors import BadRequest, NotSupported
+from ..networks import Subnet, make_subnet
 from ..pods.logconfig import DRIVERS, OPTION_NAMES, LogConfig, parse_log
 from ..pods.values import parse_size
 
@@ -49,6 +50,10 @@ class Config:
     pod_in_log_path: bool = True
     insecure_host: bool = False
     debug: bool = False
+    bridge: str = "hyper0"
+    bridge_subnets: tuple[Subnet, ...] = (Subnet("192.168.123.0/24", "192.168.123.1"),)
+    bridge_mtu: int = 1500
+    disable_rules: bool = False
     where: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -158,6 +163,39 @@ def _one_of(*allowed: str, unsupported: Iterable[str] = ()) -> Callable[[str], s
     return read
 
 
+def _bridge(value: str) -> str:
+    if (
+        len(value) > 15
+        or not value.isascii()
+        or any(c in "/:\"' \t" for c in value)
+        or value[0] == "."
+    ):
+        raise BadRequest(f"{value!r} is not the name of a bridge: up to 15 letters, digits, - or _")
+    return value
+
+
+def _subnets(value: str) -> tuple[Subnet, ...]:
+    """CIDR forms, of which one with an address of a host names the bridge's own address."""
+    found = []
+    for text in _words(value):
+        try:
+            interface = ipaddress.ip_interface(text)
+        except ValueError:
+            raise BadRequest(f"{text!r} is not a subnet such as 192.168.123.0/24") from None
+        own = interface.ip != interface.network.network_address
+        found.append(make_subnet(str(interface.network), str(interface.ip) if own else ""))
+    versions = [subnet.version for subnet in found]
+    if 4 not in versions or len(versions) != len(set(versions)):
+        raise BadRequest(f"{value!r} is not one IPv4 subnet, and at most one of IPv6 after a comma")
+    return tuple(found)
+
+
+def _mtu(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 576 <= int(value) <= 65535:
+        raise BadRequest(f"{value!r} is not a number of bytes from 576 to 65535")
+    return int(value)
+
+
 def _only(*harmless: str) -> Callable[[str], str]:
     """A key of a later version: its default is taken, anything else refused."""
 
@@ -257,9 +295,30 @@ KEYS = (
     ),
     Key("Bios", "", "not supported yet", _only()),
     Key("Cbfs", "", "not supported yet", _only()),
-    Key("Bridge", "hyper0", "not used yet", _only("hyper0")),
-    Key("BridgeIP", "192.168.123.0/24", "not used yet", _only("192.168.123.0/24")),
-    Key("DisableIptables", "false", "not used yet: hyperd makes no rules", _boolean),
+    Key(
+        "Bridge",
+        "hyper0",
+        "the bridge of the default network, made when it is first used; none: no default network",
+        _bridge,
+        "bridge",
+    ),
+    Key(
+        "BridgeIP",
+        "192.168.123.0/24",
+        "the default network: its IPv4 subnet, of which the bridge has the first address"
+        " (or the one given), and after a comma its IPv6 subnet",
+        _subnets,
+        "bridge_subnets",
+    ),
+    Key("BridgeMTU", "1500", "the MTU of the default network, in bytes", _mtu, "bridge_mtu"),
+    Key(
+        "DisableIptables",
+        "false",
+        "leave the firewall alone: no NAT, no isolation; published ports are passed on by the"
+        " pods' sandboxes",
+        _boolean,
+        "disable_rules",
+    ),
     Key("EnableVsock", "false", "not supported yet", _only(*_FALSE)),
     Key("VmFactoryPolicy", "", "not supported yet", _only()),
     Key("gRPCHost", "", "not supported yet", _only()),

@@ -37,8 +37,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--registry_mirror", metavar="A,B", help="registries asked before the public one")
     add("--insecure_registry", metavar="A,B", help="registries spoken to without TLS")
+    add("--bridge", metavar="NAME", help="the bridge of the default network, or none")
     add("--nondaemon", action="store_true", help="stay in the foreground, log to stderr")
-    add("--noniptables", action="store_true", help="no effect: hyperd makes no rules")
+    add("--noniptables", action="store_true", help="leave the firewall alone")
     add("--debug", action="store_true", help="log more")
     add("--version", action="version", version=f"hyperd {__version__}")
     return flags
@@ -51,6 +52,7 @@ _FLAGS = {
     "host": "Host",
     "registry_mirror": "Registry_mirror",
     "insecure_registry": "Insecure_registry",
+    "bridge": "Bridge",
 }
 
 
@@ -62,6 +64,7 @@ def configure(arguments: argparse.Namespace) -> Config:
         if value is not None:
             configuration.set_key(config, by_name(key), value, f"--{flag}")
     config.insecure_host = arguments.insecure_host
+    config.disable_rules = config.disable_rules or arguments.noniptables
     config.debug = arguments.debug
     configuration.check(config)
     return config

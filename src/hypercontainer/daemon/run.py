@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..images import ImageStore
+from ..networks import Networks, NetworkStore, Settings
 from ..pods.layout import Layout
 from ..pods.plans import Defaults
 from ..pods.service import PodService
@@ -62,6 +63,7 @@ def _leave(state_dir: Path) -> None:
     """
     with contextlib.suppress(OSError):
         (state_dir / "sandboxes").rmdir()
+        (state_dir / "names.json").unlink(missing_ok=True)
         (state_dir / "hyperd.lock").unlink()
         state_dir.rmdir()
 
@@ -94,7 +96,19 @@ async def _serve(
         disk_size=config.storage_base_size,
         log=config.log,
     )
-    pods = PodService(layout, store, images, defaults)
+    network_store = NetworkStore(layout.database)
+    networks = Networks(
+        network_store,
+        Settings(
+            config.root,
+            config.state_dir,
+            config.bridge,
+            config.bridge_subnets,
+            config.bridge_mtu,
+            not config.disable_rules,
+        ),
+    )
+    pods = PodService(layout, store, images, defaults, networks)
     listeners = Listeners(application(Context(config, pods, images)))
     try:
         await pods.open()
@@ -106,5 +120,6 @@ async def _serve(
     finally:
         await listeners.stop()
         await pods.close()
+        network_store.close()
         store.close()
         images.close()

@@ -102,8 +102,19 @@ def free_subnet6(taken: list[tuple[str, str]]) -> Subnet:
             return make_subnet(str(net))
 
 
-def take(subnet: Subnet, used: set[str], network: str, *, wanted: str = "", last: str = "") -> str:
-    """An address for a pod: the wanted one, the one it had last, or the first that is free.
+def take(
+    subnet: Subnet,
+    used: set[str],
+    network: str,
+    *,
+    wanted: str = "",
+    last: str = "",
+    after: str = "",
+) -> str:
+    """An address for a pod: the wanted one, the one it had last, or the next that is free.
+
+    They are given out in turn, `after` being the latest: one that was let go may still be known
+    to others as that of a card that is no more.
 
     Raises BadRequest for a wanted one that is none of the subnet's, Conflict
     when it is in use, or when none is free.
@@ -123,9 +134,10 @@ def take(subnet: Subnet, used: set[str], network: str, *, wanted: str = "", last
         address = ipaddress.ip_address(last)
         if address in part and address not in reserved:
             return last
-    first = int(part.network_address)
-    for offset in range(min(part.num_addresses, _SEARCHED)):
-        address = part.network_address.__class__(first + offset)
+    first, size = int(part.network_address), part.num_addresses
+    begin = int(ipaddress.ip_address(after)) + 1 - first if after else 0
+    for step in range(min(size, _SEARCHED)):
+        address = part.network_address.__class__(first + (begin + step) % size)
         if address not in reserved and str(address) != subnet.gateway and str(address) not in used:
             return str(address)
     raise Conflict(

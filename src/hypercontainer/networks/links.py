@@ -134,9 +134,17 @@ def _write(name: str, value: str) -> None:
         raise HyperError(f"set net/{name} to {value}: {error.strerror}") from error
 
 
+def exists(name: str) -> bool:
+    """Whether there is an interface of that name (/sys may show another namespace's)."""
+    try:
+        return socket.if_nametoindex(name) > 0
+    except OSError:
+        return False
+
+
 def delete_bridge(name: str) -> None:
     """Remove a bridge; one that is gone is fine. Raises HyperError."""
-    if Path(f"/sys/class/net/{name}").exists():
+    if exists(name):
         run("ip", "link", "delete", "dev", name, "type", "bridge")
 
 

@@ -103,10 +103,9 @@ class Port:
 
 @dataclass(slots=True)
 class PodNet:
-    """What a pod has of networks: names it answers to, ports, and whose names it asks."""
+    """What a pod has of networks: its ports, and whom it asks for names of the outside."""
 
     pod: str
-    names: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     wanted_ports: tuple[Port, ...] = ()
     ports: tuple[Port, ...] = ()
@@ -119,9 +118,8 @@ class PodNet:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "PodNet":
         """The reverse of `to_json`."""
-        lists = {key: tuple(data.get(key) or ()) for key in ("names", "dns")}
         ports = {key: tuple(Port(**p) for p in data[key]) for key in ("wanted_ports", "ports")}
-        return cls(**{**data, **lists, **ports})
+        return cls(**{**data, "dns": tuple(data["dns"]), **ports})
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Registry:
         self.networks: dict[str, Network] = {}
         self.pods: dict[str, PodNet] = {}
         self._endpoints: dict[str, list[Endpoint]] = {}
+        self._latest: dict[str, str] = {}
         networks, endpoints, pods = store.load()
         for network in [*([default] if default else []), *networks]:
             self.networks[network.id] = network
@@ -175,7 +176,11 @@ class Registry:
             version = subnet.version
             wanted = next((a for a in endpoint.wanted if (":" in a) == (version == 6)), "")
             last = endpoint.ipv6 if version == 6 else endpoint.ipv4
-            chosen[version] = take(subnet, used, network.name, wanted=wanted, last=last)
+            after = self._latest.get(subnet.subnet, "")
+            address = take(subnet, used, network.name, wanted=wanted, last=last, after=after)
+            chosen[version] = address
+            if address not in (wanted, last):
+                self._latest[subnet.subnet] = address
         while any(e.mac == endpoint.mac for e in others):
             endpoint.mac = random_mac()
         endpoint.ipv4, endpoint.ipv6 = chosen[4], chosen[6]

@@ -40,6 +40,8 @@ class Networks:
 
     def __init__(self, store: NetworkStore, settings: Settings) -> None:
         self.settings = settings
+        self.names_of: names.NamesOf = lambda pod: (pod,)
+        self._tasks: set[asyncio.Task[None]] = set()
         default = None
         if settings.bridge != "none":
             default = default_network(settings.bridge, settings.subnets, settings.mtu)
@@ -102,7 +104,7 @@ class Networks:
 
     async def _ensure(self, network: Network) -> None:
         """Make the bridge of a network unless it is there."""
-        if self._made.get(network.id) and os.path.exists(f"/sys/class/net/{network.bridge}"):
+        if self._made.get(network.id) and links.exists(network.bridge):
             return
         self.require()
         async with self._lock:
@@ -131,8 +133,6 @@ class Networks:
         pod: str,
         wishes: list[Wish],
         wanted: tuple[Port, ...],
-        *,
-        names: tuple[str, ...],
         dns: tuple[str, ...],
     ) -> None:
         """Store what a new pod wants. Raises NotFound, BadRequest, Conflict."""
@@ -143,15 +143,28 @@ class Networks:
                 self.require()
                 self.registry.save(PodNet(pod), endpoints)
                 endpoints.append(self.registry.endpoint(pod, wish))
-            self.registry.save(PodNet(pod, names, dns, wanted), endpoints)
+            self.registry.save(PodNet(pod, dns, wanted), endpoints)
         except BaseException:
             self.registry.forget(pod)
             raise
 
     def forget(self, pod: str) -> None:
         """A pod is removed."""
-        if pod in self.registry.pods:
-            self.registry.forget(pod)
+        net = self.registry.pods.get(pod)
+        if net is None:
+            return
+        self.registry.forget(pod)
+        if net.active:
+            task = asyncio.create_task(self._refresh())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _refresh(self) -> None:
+        try:
+            await self._write_names()
+            await self._apply()
+        except HyperError as error:
+            log.error("networks: %s", error.message)
 
     async def claim(self, pod: str) -> None:
         """Give a pod that is to start its addresses and ports; the bridges are there then.
@@ -342,21 +355,20 @@ class Networks:
         if client is not None and gone:
             await client.unpublish([p.to_json() for p in gone])
 
-    def rename(self, pod: str, names: tuple[str, ...]) -> None:
+    def renamed(self, pod: str) -> None:
         """The names of a pod's containers have changed."""
         net = self.registry.pods.get(pod)
-        if net is not None and net.names != names:
-            net.names = names
-            self.registry.save(net, self.registry.endpoints_of(pod))
-            if net.active:
-                self._write_names_now()
+        if net is not None and net.active:
+            self._write_names_now()
 
     # Keeping the host in line
 
-    async def reconcile(self, live: set[str]) -> None:
-        """Bring addresses, bridges, rules and names in line with the pods that live."""
+    async def reconcile(self, known: set[str], live: set[str]) -> None:
+        """Bring addresses, bridges, rules and names in line with the pods, and those that live."""
         for pod in list(self.registry.pods.values()):
-            if pod.pod not in live and pod.active:
+            if pod.pod not in known:
+                self.registry.forget(pod.pod)
+            elif pod.pod not in live and pod.active:
                 endpoints = self.registry.endpoints_of(pod.pod)
                 self._deactivate(pod, endpoints)
                 self.registry.save(pod, endpoints)
@@ -419,7 +431,7 @@ class Networks:
 
     def _write_names_now(self) -> None:
         try:
-            names.write(self._names, self.registry)
+            names.write(self._names, self.registry, self.names_of)
         except OSError as error:
             raise HyperError(f"write {self._names}: {error.strerror}") from error
 

@@ -74,3 +74,13 @@ def _check_free(registry: Registry, name: str) -> None:
             f"the name {name} is in use by container {other.short_id}: choose another,"
             " or remove that one first"
         )
+
+
+def with_network(raw: dict[str, Any], default: str) -> dict[str, Any]:
+    """The specification as given, with the network that one gets which names none."""
+    if not isinstance(raw, dict):
+        return raw
+    given = {key.lower() for key, value in raw.items() if value}
+    if given & {"network", "networks", "interfaces"}:
+        return raw
+    return {**{k: v for k, v in raw.items() if k.lower() != "network"}, "network": default}

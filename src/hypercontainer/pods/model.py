@@ -4,11 +4,14 @@ import asyncio
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..sandbox import SandboxClient
 from .spec import PodSpec
 from .spec_container import ContainerSpec
+
+if TYPE_CHECKING:
+    from .place import Place
 
 
 class Status(StrEnum):
@@ -128,11 +131,17 @@ class Pod:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     client: SandboxClient | None = None
     vm: dict[str, Any] = field(default_factory=dict)
+    place: "Place | None" = None
 
     @property
     def live(self) -> bool:
         """Whether a container of it lives."""
         return any(container.live for container in self.containers)
+
+    @property
+    def starting(self) -> bool:
+        """Whether a container of it is being started."""
+        return any(c.state.status == Status.STARTING for c in self.containers)
 
     @property
     def single(self) -> bool:

@@ -11,11 +11,10 @@ from typing import Any
 
 from ..errors import BadRequest
 from .model import Container, Pod
+from .place import hosts_lines, name_servers
 from .spec_container import ContainerSpec
 from .values import parse_signal
 
-GUEST_ADDRESS = "10.0.2.15"
-GUEST_DNS = "10.0.2.3"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SIGTERM = 15
 
@@ -196,9 +195,6 @@ def injected_files(
 
 
 def _hosts(pod: Pod) -> str:
-    own = GUEST_ADDRESS if pod.spec.network == "user" else "127.0.1.1"
-    short = pod.hostname.partition(".")[0]
-    names = pod.hostname if short == pod.hostname else f"{pod.hostname} {short}"
     return (
         "127.0.0.1\tlocalhost\n"
         "::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -206,15 +202,11 @@ def _hosts(pod: Pod) -> str:
         "ff00::0\tip6-mcastprefix\n"
         "ff02::1\tip6-allnodes\n"
         "ff02::2\tip6-allrouters\n"
-        f"{own}\t{names}\n"
-    )
+    ) + "".join(f"{address}\t{names}\n" for address, names in hosts_lines(pod))
 
 
 def _resolv_conf(pod: Pod) -> str:
-    servers = list(pod.spec.dns)
-    if not servers and pod.spec.network == "user":
-        servers = [GUEST_DNS]
-    lines = [f"nameserver {server}" for server in servers]
+    lines = [f"nameserver {server}" for server in name_servers(pod)]
     if pod.spec.dns_search:
         lines.append("search " + " ".join(pod.spec.dns_search))
     if pod.spec.dns_options:

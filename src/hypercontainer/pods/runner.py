@@ -19,6 +19,7 @@ from .layout import Layout
 from .logtarget import log_target
 from .model import LIVE, Container, Pod, State, Status, now, seconds_between
 from .mounts import all_mounts, needs_share
+from .networking import Networking
 from .plans import Defaults, Plan, Planner
 from .restart_policy import next_delay
 from .restarts import Restarts
@@ -48,6 +49,7 @@ class Runner:
         volumes: VolumeStore,
         on_end: Callable[[Pod], None],
         restarts: Restarts,
+        networking: Networking,
     ) -> None:
         self.zygote: Zygote | None = None
         self._layout = layout
@@ -58,6 +60,7 @@ class Runner:
         self._events = events
         self._on_end = on_end
         self._restarts = restarts
+        self._networking = networking
         self._watchers: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
 
@@ -84,13 +87,17 @@ class Runner:
             container.kill_reason = ""
         self._store.save(*containers)
         try:
+            if fresh:
+                await self._networking.networks.claim(pod.id)
             plans = [await self._plan(pod, container) for container in containers]
             clock.lap("planned")
             client = await self._vm(pod, plans)
             clock.lap("launched")
-            for plan in plans:
-                await self._create(pod, client, plan)
-            clock.lap("created")
+            async with self._networking.wired(pod, client) if fresh else contextlib.nullcontext():
+                for plan in plans:
+                    await self._create(pod, client, plan)
+                clock.lap("created")
+            clock.lap("wired")
             for container in containers:
                 await client.start_container(container.id)
             clock.lap("started")
@@ -153,7 +160,7 @@ class Runner:
             share=share,
             linger=False,
             ephemeral=pod.spec.auto_remove and not has_volumes,
-            network=pod.spec.network,
+            network="user" if pod.spec.network == "user" else "none",
         )
         pod.client = await launch(pod.id, state_dir, vm, wait=False, zygote=self.zygote)
         return pod.client
@@ -292,6 +299,7 @@ class Runner:
     async def _clear(self, pod: Pod) -> None:
         try:
             await self._end(self._layout.sandbox(pod.id))
+            await self._networking.networks.release(pod.id)
         finally:
             if self._endings.get(pod.id) is asyncio.current_task():
                 del self._endings[pod.id]

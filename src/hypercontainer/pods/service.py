@@ -11,16 +11,18 @@ from typing import Any, TypeVar
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..images import ImageStore
+from ..networks import Networks
 from ..sandbox import ExitStatus, SandboxClient, Zygote
 from ..volumes import VolumeStore
 from . import oci, recovery
-from .creation import container_of, named, named_container, whole
+from .creation import container_of, named, named_container, whole, with_network
 from .execs import Execs
 from .filesystem import Filesystem
 from .layout import Layout
 from .logconfig import LogConfig
 from .model import Attachment, Container, Pod, Status, now
 from .mounts import expand_volumes_from
+from .networking import Networking
 from .own_volumes import own_volumes, remove_volume, volumes_made
 from .plans import Defaults
 from .registry import Registry
@@ -47,6 +49,7 @@ class PodService(Registry):
         store: Store,
         images: ImageStore,
         defaults: Defaults,
+        networks: Networks,
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -55,6 +58,7 @@ class PodService(Registry):
         self._defaults = defaults
         self.restarts = Restarts(self._again)
         self.volumes = VolumeStore(layout.volumes, images.make_upper, defaults.disk_size)
+        self.networking = Networking(networks, self)
         self.runner = Runner(
             layout,
             store,
@@ -64,6 +68,7 @@ class PodService(Registry):
             self.volumes,
             self.pod_ended,
             self.restarts,
+            self.networking,
         )
         self.execs = Execs(self)
         self.files = Filesystem(layout, self.runner.planner, defaults, self.volumes, self.runner)
@@ -75,6 +80,7 @@ class PodService(Registry):
         for pod in self.store.load():
             self.add(pod)
         await recovery.recover(self, self.runner)
+        await self.networking.reconcile()
         try:
             self.runner.zygote = await Zygote.start()
         except OSError as error:
@@ -111,7 +117,9 @@ class PodService(Registry):
 
         Raises BadRequest, NotSupported, NotFound (an image), Conflict (a name).
         """
-        raw = expand_volumes_from(raw, self.container)
+        raw = with_network(
+            expand_volumes_from(raw, self.container), self.networking.networks.default_mode
+        )
         spec = named(self, parse_pod(raw))
         created_at = now()
         pod_raw, containers = split_pod(raw, spec.id)
@@ -120,7 +128,7 @@ class PodService(Registry):
             container_of(self.images, pod, item, given, created_at)
             for item, given in zip(spec.containers, containers, strict=True)
         ]
-        with volumes_made(self, self.volumes, pod.containers):
+        with volumes_made(self, self.volumes, pod.containers), self.networking.defined(pod):
             self.store.add_pod(pod)
         self.add(pod)
         self.events.pod("create", pod)
@@ -142,6 +150,12 @@ class PodService(Registry):
             container = container_of(self.images, pod, own, raw, now())
             with volumes_made(self, self.volumes, [container]):
                 self.store.add_container(container)
+            if own.ports:
+                try:
+                    await self.networking.networks.publish(pod.id, own.ports, pod.client)
+                except BaseException:
+                    self.store.remove_container(container.id)
+                    raise
             pod.spec = replace(spec, containers=(*spec.containers[:-1], own))
             pod.containers.append(container)
             self.add(pod)
@@ -274,6 +288,7 @@ class PodService(Registry):
     def _delete_rows(self, pod: Pod, containers: list[Container]) -> None:
         if set(containers) == set(pod.containers):
             self.store.remove_pod(pod.id)
+            self.networking.networks.forget(pod.id)
         else:
             for container in containers:
                 self.store.remove_container(container.id)

@@ -8,7 +8,7 @@ from .logconfig import LogConfig, read_log
 from .names import check_hostname, check_name
 from .reading import Node, refuse, unique
 from .spec_container import NEVER, ContainerSpec, OfPod, read_container, restart_policy
-from .spec_network import addresses, words
+from .spec_network import NetSpec, addresses, read_network, with_ports, words
 from .spec_volumes import read_file_source, read_volume
 
 MIN_MEMORY_MIB = 48
@@ -35,8 +35,13 @@ class PodSpec:
     dns_search: tuple[str, ...]
     containers: tuple[ContainerSpec, ...]
     auto_remove: bool
-    network: str
+    net: NetSpec
     share: bool
+
+    @property
+    def network(self) -> str:
+        """none, user, or the name of the first network."""
+        return self.net.mode
 
 
 def split_pod(raw: dict[str, Any], pod_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -53,7 +58,7 @@ def parse_pod(value: object) -> PodSpec:
     or NotSupported for a key that is known and not implemented.
     """
     node = Node(value)
-    refuse(node, "interfaces", "services", "portmappings", "portmappingWhiteLists", "type")
+    refuse(node, "type")
     restart = restart_policy(node)
     pod_id = node.text("id")
     if pod_id:
@@ -69,6 +74,7 @@ def parse_pod(value: object) -> PodSpec:
     resource.done()
     volumes = unique([read_volume(item) for item in node.objects("volumes")], "volumes")
     files = unique([read_file_source(item) for item in node.objects("files")], "files")
+    net = read_network(node)
     auto_remove = node.boolean("autoRemove")
     whole = OfPod(volumes, files, node.boolean("tty"), restart)
     containers = [read_container(item, whole) for item in node.objects("containers")]
@@ -94,7 +100,7 @@ def parse_pod(value: object) -> PodSpec:
         containers=tuple(containers),
         auto_remove=auto_remove,
         share=node.boolean("share"),
-        network=node.choice("network", ("user", "none"), "none"),
+        net=with_ports(net, tuple(port for c in containers for port in c.ports)),
     )
     node.done()
     return spec

@@ -3,9 +3,11 @@
 import re
 from dataclasses import dataclass
 
+from ..networks import Port
 from .names import check_name
 from .reading import Node, refuse
 from .restart_policy import RestartPolicy, parse_restart_policy
+from .spec_network import read_ports
 from .spec_volumes import (
     FileSource,
     InjectedFile,
@@ -67,6 +69,7 @@ class ContainerSpec:
     read_only: bool
     restart: RestartPolicy
     cache: str
+    ports: tuple[Port, ...] = ()
 
 
 def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
@@ -77,7 +80,7 @@ def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
 
 def read_container(node: Node, pod: OfPod) -> ContainerSpec:
     """A UserContainer."""
-    refuse(node, "id", "ports", "logPath")
+    refuse(node, "id", "logPath")
     name, image = node.text("name"), node.text("image")
     if name:
         check_name(name, node.where("name"))
@@ -113,6 +116,7 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
         read_only=node.boolean("readOnly"),
         restart=restart_policy(node, pod.restart),
         cache=disk_cache(node),
+        ports=read_ports(node, "ports"),
     )
     node.done()
     return spec

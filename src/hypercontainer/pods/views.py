@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from . import place
 from .layout import Layout
 from .logconfig import LogConfig
 from .model import ZERO_TIME, Container, Pod, Status
@@ -25,6 +26,7 @@ def summary(pod: Pod, container: Container) -> dict[str, Any]:
         "Status": status_line(container),
         "Pod": pod.id,
         "Labels": labels(pod, container),
+        "Ports": place.port_list(pod) if container.live else [],
     }
 
 
@@ -77,6 +79,11 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
             "Memory": pod.spec.memory << 20,
             "NanoCpus": pod.spec.vcpu * 10**9,
             "NetworkMode": pod.spec.network,
+            "PortBindings": place.bindings(pod.place.wanted_ports() if pod.place else ()),
+            "Dns": list(pod.spec.dns),
+            "DnsSearch": list(pod.spec.dns_search),
+            "DnsOptions": list(pod.spec.dns_options),
+            "ExtraHosts": [f"{name}:{address}" for name, address in pod.spec.net.hosts],
             "ReadonlyRootfs": spec.read_only,
             "RestartPolicy": {
                 "Name": spec.restart.name,
@@ -86,6 +93,7 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
             "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in spec.ulimits],
         },
         "Mounts": _mounts(layout, container),
+        "NetworkSettings": place.settings(pod),
         "Pod": pod.id,
         "VM": vm_of(pod),
     }
@@ -255,7 +263,7 @@ def pod_info(pod: Pod) -> dict[str, Any]:
             "phase": pod_phase(pod),
             "message": next((c.state.error for c in pod.containers if c.state.error), ""),
             "reason": next((c.state.reason for c in pod.containers if c.state.reason), ""),
-            "podIP": [],
+            "podIP": place.pod_addresses(pod),
             "startTime": min(started, default=""),
             "finishTime": max(finished, default="") if not pod.live else "",
             "containerStatus": [container_status(c) for c in pod.containers],
