@@ -23,7 +23,7 @@ def container(**keys: Any) -> dict[str, Any]:
 
 def test_defaults() -> None:
     spec = parse_pod(pod())
-    assert (spec.vcpu, spec.memory, spec.network, spec.auto_remove) == (1, 128, "none", False)
+    assert (spec.vcpu, spec.memory, spec.network, spec.auto_remove) == (1, 128, "", False)
     only = spec.containers[0]
     assert (only.command, only.entrypoint, only.stdin, only.tty) == (None, None, None, False)
     assert only.stop_timeout == 10
@@ -119,7 +119,32 @@ def test_keys_match_without_regard_to_case() -> None:
         (pod(labels={"a": 1}), "labels.a: a string is expected"),
         (pod(tyt=True), "tyt: unknown key: did you mean tty?"),
         (pod(restartPolicy="sometimes"), "restartPolicy: 'sometimes' is none of no, always"),
-        (pod(network="bridge"), "network: 'bridge' is none of user, none"),
+        (pod(network="a b"), "network: 'a b' is not a valid name"),
+        (pod(network="a", networks=[{"name": "b"}]), "network, networks and interfaces: give only"),
+        (pod(networks=[{"name": "b"}, {"name": "b"}]), "networks[1]: b is given twice"),
+        (pod(networks=[{"name": "b", "ip": "fd00::1"}]), "networks[0].ip: fd00::1 is not"),
+        (pod(networks=[{"name": "b", "mac": "01:00:00:00:00:01"}]), "networks[0].mac: "),
+        (pod(interfaces=[{"bridge": "b"}]), "interfaces[0].ip: an interface with a bridge needs"),
+        (pod(portmappings=[{"hostPort": 1}]), "portmappings[0].containerPort: missing"),
+        (pod(portmappings=[{"containerPort": 0x10000}]), "portmappings[0].containerPort: 65536"),
+        (pod(portmappings=[{"containerPort": True}]), "portmappings[0].containerPort: True"),
+        (
+            pod(portmappings=[{"containerPort": "1-3", "hostPort": "8000-8001"}]),
+            "portmappings[0].hostPort: 2 ports for 3 of the container",
+        ),
+        (
+            pod(portmappings=[{"containerPort": 1, "hostPort": 2}] * 2),
+            "portmappings: 0.0.0.0:2->1/tcp is given twice",
+        ),
+        (
+            pod(portmappings=[{"containerPort": 1}], network="none"),
+            "portmappings: the pod has no network",
+        ),
+        (
+            pod(portmappings=[{"containerPort": 1, "hostIP": "x"}]),
+            "portmappings[0].hostIP: 'x' is not",
+        ),
+        (pod(extraHosts=["db"]), "extraHosts[0]: 'db' is not of the form NAME:ADDRESS"),
         (pod(log={"config": {"max-size": "x"}}), "log.config.max-size: 'x' is not a size"),
         (pod(volumes=[{"name": "a"}, {"name": "a"}]), "volumes[1].name: 'a' is used twice"),
         (pod(volumes=[{"name": "a", "source": "b"}]), "volumes[0].source: 'b' is not an absolute"),
@@ -167,14 +192,17 @@ def test_errors_have_the_path_of_the_bad_key(spec: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (pod(portmappings=[{"containerPort": "80"}]), "portmappings: not supported yet"),
-        (pod(interfaces=[{}]), "interfaces: not supported yet"),
+        (pod(interfaces=[{"ifname": "tap0"}]), "interfaces[0].ifname: not supported yet"),
+        (pod(portmappings=[{"containerPort": 1, "protocol": "sctp"}]), "portmappings[0].protocol"),
         (pod(services=[{}]), "services: not supported yet"),
         (pod(portmappingWhiteLists={"a": 1}), "portmappingWhiteLists: not supported yet"),
         (pod(log={"type": "gelf"}), "log.type: log driver gelf is not supported"),
         (pod(volumes=[{"name": "a", "format": "vdi"}]), "volumes[0].format: vdi volumes"),
         (pod(volumes=[{"name": "a", "format": "rbd"}]), "volumes[0].format: rbd volumes"),
-        (container(ports=[{"containerPort": 80}]), "containers[1].ports: not supported yet"),
+        (
+            container(ports=[{"containerPort": 80, "servicePort": 1}]),
+            "containers[1].ports[0].servicePort: not supported yet",
+        ),
     ],
 )
 def test_known_keys_that_are_not_done_are_refused_by_name(spec: Any, says: str) -> None:
