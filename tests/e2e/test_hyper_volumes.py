@@ -2,15 +2,17 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import Conflict
+from hypercontainer.errors import BadRequest, Conflict
 from tests.e2e.command_line import Hyper
-from tests.e2e.hyperd_process import Hyperd
+from tests.e2e.hyperd_process import Hyperd, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +233,82 @@ def test_volume_in_use(hyperd: Hyperd) -> None:
     assert hyperd.client.prune_volumes(everything=True)["VolumesDeleted"] == []
     hyperd.client.remove_container(container)
     assert hyperd.client.prune_volumes(everything=True)["VolumesDeleted"] == ["busy"]
+
+
+GANESHA = """
+NFS_CORE_PARAM {{ Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1; Enable_NLM = false;
+    Enable_RQUOTA = false; Enable_UDP = false; }}
+NFSV4 {{ Graceless = true; RecoveryRoot = {root}/recovery; Only_Numeric_Owners = true; }}
+EXPORT {{ Export_Id = 1; Path = {root}/export; Pseudo = /export; Protocols = 4; Access_Type = RW;
+    Squash = No_Root_Squash; SecType = sys; Transports = TCP; FSAL {{ Name = VFS; }} }}
+"""
+
+
+@pytest.fixture
+def nfs(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """The directory that an NFS server on loopback exports as /export, and its port."""
+    program = shutil.which("ganesha.nfsd")
+    if program is None:
+        pytest.skip("an NFS server is needed: apt-get install nfs-ganesha-vfs")
+    (tmp_path / "export").mkdir()
+    (tmp_path / "recovery").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "conf").write_text(GANESHA.format(root=tmp_path, port=port))
+    paths = ("-f", tmp_path / "conf", "-L", tmp_path / "log", "-p", tmp_path / "pid")
+    server = subprocess.Popen([program, "-F", *paths], stderr=subprocess.DEVNULL)
+    try:
+        log = tmp_path / "log"
+        wait_until(lambda: log.exists() and "INITIALIZED" in log.read_text(), "the NFS server", 60)
+        yield tmp_path / "export", port
+    finally:
+        server.kill()
+        server.wait(timeout=10)
+
+
+def test_nfs(hyper: Hyper, nfs: tuple[Path, int]) -> None:
+    """Mounted in the guest, over the user-mode network, where 10.0.2.2 is this host."""
+    export, port = nfs
+    (export / "file").write_text("from the server\n")
+    option = f'"volume-opt=o=port={port},soft"'
+    mount = (
+        f"source=shared,target=/n,volume-opt=type=nfs,volume-opt=device=10.0.2.2:/export,{option}"
+    )
+    script = "cat /n/file; echo guest > /n/g; chown 1000:8 /n/g; sync"
+    run = ("run", "--rm", "--network", "user")
+    assert hyper.text(*run, "--mount", mount, "busybox", "sh", "-c", script) == "from the server"
+    assert (export / "g").read_text() == "guest\n" and (export / "g").stat().st_uid == 1000
+    done = hyper(*run, "-v", "shared:/n:ro", "busybox", "touch", "/n/x")
+    assert done.returncode == 1 and b"Read-only" in done.stderr
+    done = hyper("run", "--rm", "--network", "none", "-v", "shared:/n", "busybox", "true")
+    assert done.returncode == 125 and b"mount of nfs4 on /n" in done.stderr
+    hyper.text("volume", "rm", "shared")
+
+
+def test_volumes_of_a_running_pod(hyperd: Hyperd, tmp_path: Path) -> None:
+    """Disks are added to any; directories where the VM has a share, else the error says why."""
+    client = hyperd.client
+    directory = [{"path": "/d", "detail": {"source": str(tmp_path)}}]
+    disk = [{"path": "/k", "detail": {"name": "hot", "format": "raw"}}]
+    first = {"image": "busybox", "name": "first", "command": ["sleep", "1000"], "stopTimeout": 0}
+    for share in (False, True):
+        pod = client.create_pod({"id": "hot", "containers": [first], "share": share})["ID"]
+        client.start_pod(pod)
+        for name in ("k1", "k2"):
+            command = ["sh", "-c", f"echo {name} >> /k/f; cat /k/f; sleep 1000"]
+            spec = {"image": "busybox", "name": name, "command": command, "volumes": disk}
+            client.start_container(client.create_container(pod, {**spec, "stopTimeout": 0}))
+        wait_until(lambda: hyperd.output_of("k2").endswith("k1\nk2\n"), "both on one disk")
+        spec = {"image": "busybox", "name": "dir", "command": ["touch", "/d/made"]}
+        client.create_container(pod, {**spec, "volumes": directory})
+        if share:
+            client.start_container("dir")
+            assert client.wait("dir") == 0 and (tmp_path / "made").exists()
+        else:
+            with pytest.raises(BadRequest, match="share: true"):
+                client.start_container("dir")
+            assert client.inspect_container("first")["State"]["Running"]
+        client.remove_pod(pod, force=True)
+    client.remove_volume("hot")
+    hyperd.nothing_left()
