@@ -90,7 +90,7 @@ def config_values(config: Config) -> dict[str, object]:
         ("BridgeMTU = 5", BadRequest, "BridgeMTU: '5' is not a number of bytes"),
         ("Bios = /x/bios.bin", NotSupported, "Bios: /x/bios.bin is not supported yet"),
         ("gRPCHost = 127.0.0.1:22318", NotSupported, "gRPCHost: "),
-        ("VmFactoryPolicy = {}", NotSupported, "VmFactoryPolicy: "),
+        ('VmFactoryPolicy = {"cache":-1}', BadRequest, "VmFactoryPolicy: cache: -1 is not"),
         ("Logger = gelf", NotSupported, "Logger: gelf is not supported yet"),
         ("[Net]", BadRequest, "unknown section [Net]"),
         ("[Log", BadRequest, "is not a section"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import BadRequest, NotSupported
 from ..networks import Subnet, make_subnet
+from ..pods.factory import Factory, parse_factory
 from ..pods.logconfig import DRIVERS, OPTION_NAMES, LogConfig, parse_log
 from ..pods.values import parse_size
 
@@ -40,6 +41,7 @@ class Config:
     accel: str = "auto"
     hypervisor: str = "qemu"
     template: str = "auto"
+    factory: Factory = field(default_factory=Factory)
     boot_timeout: float | None = None
     storage_base_size: int = 10 << 30
     registry_mirrors: tuple[str, ...] = ()
@@ -320,7 +322,14 @@ KEYS = (
         "disable_rules",
     ),
     Key("EnableVsock", "false", "not supported yet", _only(*_FALSE)),
-    Key("VmFactoryPolicy", "", "not supported yet", _only()),
+    Key(
+        "VmFactoryPolicy",
+        "",
+        'VMs kept ready: `{"cache":N, "template":true, "cpu":N, "memory":MIB}, …`;'
+        " empty: one of the last pod's size, for five minutes",
+        parse_factory,
+        "factory",
+    ),
     Key("gRPCHost", "", "not supported yet", _only()),
     Key("GDBTCPPort", "0", "not supported yet", _only("0")),
     Key("BufferGoroutinesMax", "0", "not supported yet", _only("0")),

@@ -6,6 +6,7 @@ from typing import Any
 from ..images import ImageStore
 from ..volumes import VolumeStore
 from . import oci
+from .factory import Factory
 from .gathering import Gathered, gather
 from .layout import Layout
 from .logconfig import LogConfig
@@ -24,6 +25,7 @@ class Defaults:
     boot_timeout: float | None = None
     disk_size: int = 10 << 30
     log: LogConfig = field(default_factory=LogConfig)
+    factory: Factory = field(default_factory=Factory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,14 @@ class Runner:
             ephemeral=pod.spec.auto_remove and not has_volumes,
             network="user" if pod.spec.network == "user" else "none",
         )
-        pod.client = await launch(pod.id, state_dir, vm, wait=False, zygote=self.zygote)
+        pod.client = await launch(
+            pod.id,
+            state_dir,
+            vm,
+            wait=False,
+            zygote=self.zygote,
+            keep=self._defaults.factory.after_use,
+        )
         return pod.client
 
     async def _create(self, pod: Pod, client: SandboxClient, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..images import ImageStore
 from ..networks import Networks
-from ..sandbox import ExitStatus, SandboxClient, Zygote
+from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote
 from ..volumes import VolumeStore
 from . import oci, recovery
 from .creation import container_of, named, named_container, whole, with_network
@@ -85,6 +85,26 @@ class PodService(Registry):
             self.runner.zygote = await Zygote.start()
         except OSError as error:
             log.warning("no zygote, starts are slower: %s", error)
+            return
+        self._keep_ready(self.runner.zygote)
+
+    def _keep_ready(self, zygote: Zygote) -> None:
+        """Have the VMs made ready that the configuration wants."""
+        for size in self._defaults.factory.sizes:
+            vm = VMConfig(
+                cpus=size.cpus,
+                memory_mib=size.memory_mib,
+                accel=self._defaults.accel,
+                template=self._defaults.template,
+                kernel=self._defaults.kernel,
+                initrd=self._defaults.initrd,
+                boot_timeout=self._defaults.boot_timeout,
+                linger=False,
+            )
+            try:
+                zygote.keep(vm, size.count)
+            except OSError as error:
+                log.warning("no VMs are kept ready: %s", error)
 
     async def close(self) -> None:
         """Let operations under way end for a few seconds; VMs go on."""

@@ -7,6 +7,7 @@ namespace. It gets a ready VM when there is one of its shape, else a process tha
 
 import gc
 import json
+import math
 import os
 import select
 import signal
@@ -32,6 +33,7 @@ class _Shape:
 
     def __init__(self, vm: dict[str, Any], count: int) -> None:
         self.vm = vm
+        self.until = math.inf
         self.count = count
         self.delay = 0.0
         self.not_before = 0.0
@@ -68,17 +70,24 @@ class ForkServer:
         gc.collect()
         gc.freeze()
 
-    def keep(self, vm: dict[str, Any], count: int) -> None:
-        """Keep `count` VMs of the shape of `vm` ready from now on; the last few shapes stay."""
-        if vm.get("template") == "off":
+    def keep(self, vm: dict[str, Any], count: int, seconds: float | None = None) -> None:
+        """Keep `count` VMs of the shape of `vm` ready, for `seconds` (None: from now on).
+
+        Of shapes with a time the last few stay; what is kept without one is not changed by one.
+        """
+        known = self._shapes.get(_key(vm))
+        lasting = known is not None and known.until == math.inf
+        if vm.get("template") == "off" or (seconds is not None and lasting):
             return
         count = min(count, _MAX_READY)
-        known = self._shapes.pop(_key(vm), None)
+        self._shapes.pop(_key(vm), None)
         shape = known or _Shape(vm, count)
         shape.count = count
+        shape.until = math.inf if seconds is None else time.monotonic() + seconds
         self._shapes[_key(vm)] = shape
-        while len(self._shapes) > _MAX_SHAPES:
-            del self._shapes[next(iter(self._shapes))]
+        passing = [key for key, shape in self._shapes.items() if shape.until < math.inf]
+        for key in passing[:-_MAX_SHAPES]:
+            del self._shapes[key]
 
     def start(self, request: dict[str, Any], packet: bytes, fds: list[int]) -> None:
         """Give the request to a ready VM or to a new process. Raises OSError when neither works."""
@@ -101,6 +110,7 @@ class ForkServer:
         now = time.monotonic()
         for child in list(self._children):
             self._listen(child, now)
+        self._shapes = {key: s for key, s in self._shapes.items() if s.until > now}
         self._shrink()
         waits = [_LAST_DELAY]
         for shape in self._shapes.values():
@@ -215,8 +225,8 @@ def receive(server: ForkServer, sock: socket.socket) -> bool:
         return False
     try:
         request = json.loads(packet)
-        for vm, count in request.get("keep", []):
-            server.keep(vm, count)
+        for vm, count, seconds in request.get("keep", []):
+            server.keep(vm, count, seconds)
         if "id" in request and len(fds) == ready.DESCRIPTORS:
             server.start(request, packet, fds)
     finally:

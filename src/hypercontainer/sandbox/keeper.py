@@ -27,7 +27,6 @@ _COMMANDS = (os.environ.get("HYPER_QEMU", "qemu-system-x86_64"), "ip", "tc")
 _HELLO = b"hello"
 _HELLO_BOUND = 1.0
 _PACKET_BOUND = 2.0
-_IDLE = 300.0
 _LOOK = 5.0
 _BACKLOG = 64
 _NICE = 10
@@ -83,7 +82,7 @@ class Keeper:
         `request` has `id`, `state_dir`, `vm` and what `place.describe` gives;
         `keep` VMs like it are to be ready afterwards.
         """
-        packet = json.dumps({**request, "keep": [[request["vm"], keep]]}).encode()
+        packet = json.dumps({**request, "keep": [[request["vm"], keep, place.IDLE]]}).encode()
         mounts = place.namespace()
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
@@ -106,7 +105,14 @@ class Keeper:
         path = os.path.join(TEMPLATES, f"{self._name}.log")
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         subprocess.Popen(
-            [sys.executable, "-I", "-m", _MODULE, self._name, json.dumps([[vm.to_json(), keep]])],
+            [
+                sys.executable,
+                "-I",
+                "-m",
+                _MODULE,
+                self._name,
+                json.dumps([[vm.to_json(), keep, place.IDLE]]),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -142,6 +148,7 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
+    _remove_leftovers(name)
     # The group of the container in which this was started ends before the keeper does.
     cgroups.enter(cgroups.directories("/"), os.getpid())
     try:
@@ -153,6 +160,27 @@ def main() -> int:
             except FileNotFoundError:
                 continue
     return 0
+
+
+def _remove_leftovers(own: str) -> None:
+    """Remove the files of keepers that were killed: nobody has their lock."""
+    for name in os.listdir(TEMPLATES):
+        if not name.startswith(".keeper-") or not name.endswith(".lock") or name.startswith(own):
+            continue
+        path = os.path.join(TEMPLATES, name)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in (path.removesuffix(".lock"), path.removesuffix("lock") + "log", path):
+                if os.path.lexists(left):
+                    os.unlink(left)
+        except OSError:
+            continue
+        finally:
+            os.close(lock)
 
 
 def _serve(path: str, name: str, kept: list[Any]) -> None:
@@ -167,10 +195,10 @@ def _serve(path: str, name: str, kept: list[Any]) -> None:
         os.unlink(path)
     _at_socket(name, listener.bind)
     listener.listen(_BACKLOG)
-    for vm, count in kept:
-        server.keep(vm, count)
+    for vm, count, seconds in kept:
+        server.keep(vm, count, seconds)
     idle_since = time.monotonic()
-    while time.monotonic() < idle_since + _IDLE and os.path.lexists(path):
+    while time.monotonic() < idle_since + place.IDLE and os.path.lexists(path):
         if not wait(server, listener, _LOOK):
             continue
         idle_since = time.monotonic()

@@ -30,13 +30,15 @@ async def launch(
     *,
     wait: bool = True,
     zygote: Zygote | None = None,
+    keep: int = 0,
 ) -> SandboxClient:
     """Start a sandbox and its VM; the process outlives the caller.
 
     Returns when the guest answers, or with `wait` false as soon as requests
     can be sent, which then wait for the guest themselves. A `zygote` makes it
-    quicker. Raises VMError (with the console's last line), BadRequest,
-    Conflict when `state_dir` has a live sandbox.
+    quicker, and keeps `keep` VMs like this one ready for the next few minutes.
+    Raises VMError (with the console's last line), BadRequest, Conflict when
+    `state_dir` has a live sandbox.
     """
     check_id("sandbox", sandbox_id)
     vm.validate()
@@ -44,7 +46,7 @@ async def launch(
     log = os.open(state_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     events, stdout = os.pipe2(os.O_CLOEXEC)
     try:
-        if not _fork(zygote, sandbox_id, state_dir, vm, stdout, log):
+        if not _fork(zygote, sandbox_id, state_dir, vm, stdout, log, keep):
             await _execute(sandbox_id, state_dir, vm, stdout, log)
     except BaseException:
         os.close(events)
@@ -83,12 +85,18 @@ def _prepare(state_dir: Path) -> None:
 
 
 def _fork(
-    zygote: Zygote | None, sandbox_id: str, state_dir: Path, vm: VMConfig, stdout: int, log: int
+    zygote: Zygote | None,
+    sandbox_id: str,
+    state_dir: Path,
+    vm: VMConfig,
+    stdout: int,
+    log: int,
+    keep: int,
 ) -> bool:
     if zygote is None:
         return False
     try:
-        zygote.fork(sandbox_id, state_dir, vm, stdout, log)
+        zygote.fork(sandbox_id, state_dir, vm, stdout, log, keep=keep)
     except OSError:
         return False
     return True

@@ -7,6 +7,8 @@ from ..system import cgroups, processes, syscalls
 from ..system.files import write_atomic
 
 LAUNCHED = "launched"
+# Seconds for which VMs like the last one are kept ready.
+IDLE = 300.0
 
 
 def describe(group: list[str]) -> dict[str, Any]:

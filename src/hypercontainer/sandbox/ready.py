@@ -108,8 +108,6 @@ class _Ready:
         return await self._become(request, fds, found.key)
 
     async def _warm_up(self) -> None:
-        if self._share is None:
-            return
         from .warmup import WarmUp
 
         warm_up = WarmUp()

@@ -7,8 +7,11 @@ the next in a third of the time.
 
 import asyncio
 import os
+import shutil
 import struct
+import subprocess
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 from ..guest import spec
@@ -20,6 +23,13 @@ from .vm import VirtualMachine
 
 ID = "warm-up"
 _DIRECTORY = ".warm-up-1"
+_DISKS = ".warm-up-disks-1"
+_LAYER, _UPPER = "layer.squashfs", "upper.ext4"
+_UPPER_SIZE = 64 << 20
+_FILES = [
+    {"path": f"/etc/{name}", "content": "\n", "mode": 0o644}
+    for name in ("hostname", "hosts", "resolv.conf")
+]
 _BOUND = 60.0
 _CAPABILITIES = [f"CAP_{name}" for name in ("CHOWN", "KILL", "SETGID", "SETUID", "NET_RAW")]
 # x86-64: write(1, "\n", 1); mmap of 64 KiB, touched; exit_group(0).
@@ -46,22 +56,78 @@ def program() -> bytes:
 
 def root_directory() -> str:
     """A root file system with that program as /true; made once. Raises OSError."""
-    path = os.path.join(template.DIRECTORY, _DIRECTORY)
+    return _made_once(_DIRECTORY, _fill_root)
+
+
+def disks_directory() -> str:
+    """Such a root file system as a layer's image, and a disk to put over it; made once.
+
+    Raises OSError.
+    """
+    return _made_once(_DISKS, _fill_disks)
+
+
+def _made_once(name: str, fill: Callable[[str], None]) -> str:
+    path = os.path.join(template.DIRECTORY, name)
     if os.path.isdir(path):
         return path
     os.makedirs(template.DIRECTORY, mode=0o700, exist_ok=True)
     made = tempfile.mkdtemp(prefix=".making-", dir=template.DIRECTORY)
-    for name in ("dev", "proc", "sys", "etc", "tmp"):
-        os.mkdir(os.path.join(made, name))
-    with open(os.path.join(made, "true"), "wb") as file:
-        file.write(program())
-        os.fchmod(file.fileno(), 0o755)
     try:
+        fill(made)
         os.rename(made, path)
     except OSError:
+        shutil.rmtree(made, ignore_errors=True)
         if not os.path.isdir(path):
             raise
     return path
+
+
+def _fill_root(directory: str) -> None:
+    for name in ("dev", "proc", "sys", "etc", "tmp"):
+        os.mkdir(os.path.join(directory, name))
+    with open(os.path.join(directory, "true"), "wb") as file:
+        file.write(program())
+        os.fchmod(file.fileno(), 0o755)
+
+
+def _fill_disks(directory: str) -> None:
+    root = os.path.join(directory, "root")
+    os.mkdir(root)
+    _fill_root(root)
+    layer, upper = (os.path.join(directory, name) for name in (_LAYER, _UPPER))
+    with open(upper, "xb") as file:
+        file.truncate(_UPPER_SIZE)
+    for command in (
+        ["mksquashfs", root, layer, "-comp", "lz4", "-no-progress", "-quiet", "-all-root"],
+        ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-J", "size=4", upper],
+    ):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_BOUND, check=False
+        )
+        if done.returncode != 0:
+            raise OSError(f"{command[0]}: {done.stderr.decode(errors='replace').strip()}")
+
+
+def _private_copy(path: str) -> int:
+    """A memfd with the content of a sparse file. Raises OSError."""
+    copy = os.memfd_create("hyper-warm-up", os.MFD_CLOEXEC)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            os.ftruncate(copy, size)
+            offset = 0
+            while offset < size:
+                try:
+                    begin = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+                except OSError:
+                    break
+                offset = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+                os.pwrite(copy, os.pread(file.fileno(), offset - begin, begin), begin)
+    except BaseException:
+        os.close(copy)
+        raise
+    return copy
 
 
 def _config() -> dict[str, Any]:
@@ -112,26 +178,56 @@ class WarmUp:
         if not self._ended.done():
             self._ended.set_result(payload)
 
-    async def run(self, vm: VirtualMachine, share: Share) -> None:
-        """Raises HyperError, OSError or TimeoutError; then the VM is not to be trusted."""
+    async def run(self, vm: VirtualMachine, share: Share | None) -> None:
+        """On a directory of the share, or on disks where there is none.
+
+        Raises HyperError, OSError or TimeoutError; then the VM is not to be trusted.
+        """
+        if share is None:
+            await self._on_disks(vm)
+            return
         path = share.bind(ID, root_directory(), read_only=False)
+        await self._run(vm, {"kind": "share", "path": path})
+        share.release(ID)
+
+    async def _on_disks(self, vm: VirtualMachine) -> None:
+        directory = disks_directory()
+        upper = _private_copy(os.path.join(directory, _UPPER))
+        try:
+            writable = f"/proc/self/fd/{upper}"
+            numbers = [
+                await vm.qemu.plug_disk(os.path.join(directory, _LAYER), read_only=True),
+                await vm.qemu.plug_disk(writable, read_only=False),
+            ]
+        finally:
+            os.close(upper)
+        layer, disk = (f"0:{number}" for number in numbers)
+        rootfs = {
+            "kind": "overlay",
+            "lower": [{"disk": layer, "fstype": "squashfs"}],
+            "upper": {"disk": disk, "fstype": "ext4"},
+        }
+        await self._run(vm, rootfs)
+        for number in numbers:
+            await vm.qemu.unplug_disk(number)
+
+    async def _run(self, vm: VirtualMachine, rootfs: dict[str, Any]) -> None:
         config = _config()
         process = Process(vm.streams, INIT, terminal=False, stdin=True, hold=False)
         message = spec.container_message(
             ID,
             config,
-            {"kind": "share", "path": path},
-            lambda source, read_only: path,
+            rootfs,
+            lambda source, read_only: "",
             spec.process_message(
                 INIT, config["process"], stdio=process.stdio, stderr=process.stderr, stdin=True
             ),
         )
-        await vm.request(Code.NEWCONTAINER, {**message, "files": [], "join": {}})
+        await vm.request(Code.NEWCONTAINER, {**message, "files": _FILES, "join": {}})
         await vm.request(Code.STARTCONTAINER, {"container": ID})
         event = await asyncio.wait_for(self._ended, _BOUND)
         await process.finish(dict(event))
         await vm.request(Code.REMOVECONTAINER, {"container": ID})
         process.release()
-        share.release(ID)
         if event.get("code") != 0:
             raise TimeoutError(f"the warm-up ended with {event.get('code')!r}")

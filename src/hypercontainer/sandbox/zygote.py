@@ -40,13 +40,24 @@ class Zygote:
         return cls(ours, process)
 
     def fork(
-        self, sandbox_id: str, state_dir: Path, vm: VMConfig, stdout: int, stderr: int
+        self,
+        sandbox_id: str,
+        state_dir: Path,
+        vm: VMConfig,
+        stdout: int,
+        stderr: int,
+        *,
+        keep: int = 0,
     ) -> None:
-        """Have it start a sandbox, on a ready VM if it has one. Raises OSError when it is gone."""
+        """Have it start a sandbox, on a ready VM if it has one.
+
+        `keep` VMs like it are ready for the next few minutes. Raises OSError when it is gone.
+        """
         request = {
             "id": sandbox_id,
             "state_dir": str(state_dir),
             "vm": vm.to_json(),
+            "keep": [[vm.to_json(), keep, place.IDLE]] if keep else [],
             **place.describe([]),
         }
         mounts = place.namespace()
@@ -57,7 +68,7 @@ class Zygote:
 
     def keep(self, vm: VMConfig, count: int) -> None:
         """Have it keep `count` VMs like `vm` ready, cloned and paused. Raises OSError."""
-        self._sock.send(json.dumps({"keep": [[vm.to_json(), count]]}).encode())
+        self._sock.send(json.dumps({"keep": [[vm.to_json(), count, None]]}).encode())
 
     async def stop(self) -> None:
         """End the process; the sandboxes go on."""
