@@ -43,9 +43,9 @@ class Parser(argparse.ArgumentParser):
         message = message.replace("unrecognized arguments:", "unknown option or argument:")
         raise UsageError(f"{message}: see '{self.prog} --help'")
 
-    def command(self, first: str, what: str = "the command and its arguments") -> None:
+    def command(self, first: str, what: str = "the command and its arguments") -> argparse.Action:
         """A positional FIRST and whatever follows it: options after it are not ours."""
-        self.add_argument(
+        return self.add_argument(
             "operands",
             nargs=argparse.PARSER,
             metavar=first,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from ..client import spec
 from ..errors import HyperError, NotFound
-from . import mounts
+from . import health, mounts, podfiles
 from .arguments import (
     UsageError,
     cpu_count,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .session import Session
     from .signals import SignalPipe
 
+_OF_PODS = ("memory", "cpus", "hostname", "network", "rm")
 _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
@@ -89,7 +92,18 @@ def configure_create(parser: Parser) -> None:
     )
     add_log_options(parser)
     mounts.add_options(parser)
-    parser.command("IMAGE")
+    add(
+        "-c",
+        "--container",
+        "--pod",
+        dest="pod",
+        default="",
+        metavar="POD",
+        help="create it in POD, which exists (create only)",
+    )
+    health.add_options(parser)
+    podfiles.add_options(parser, parser.command("IMAGE"))
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def configure_run(parser: Parser) -> None:
@@ -134,21 +148,54 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         memory_mib=args.memory,
         cpus=args.cpus,
         restart=args.restart,
+        health=health.described(args),
         log=log_of(args),
     )
 
 
 def command_create(session: Session, args: argparse.Namespace) -> int:
     """`hyper create`."""
+    if podfiles.given(args):
+        described = podfiles.described(args)
+        if args.pod:
+            show(f"Container ID is {session.client().create_container(args.pod, described)}")
+        else:
+            created = podfiles.create(session.client(), described, args.pull)
+            show(f"Pod ID is {created['ID']}")
+        return 0
     image, command = split_command(args.operands)
     described = pod_spec(args, image, command)
+    if args.pod:
+        show(_add(session.client(), args, described["containers"][0]))
+        return 0
     created = create(session.client(), described, image, args.pull)
     show(created["Containers"][0])
     return 0
 
 
+def _add(client: Client, args: argparse.Namespace, container: dict[str, Any]) -> str:
+    """Create a container in a pod that exists; its id. Raises UsageError."""
+    for name in _OF_PODS:
+        if getattr(args, name) != args.default_of(name):
+            raise UsageError(f"--{name}: the pod has it already, not one of its containers")
+    try:
+        return client.create_container(args.pod, container)
+    except NotFound as error:
+        if args.pull == "never" or "image" not in error.message:
+            raise
+    from .images import pull_image
+
+    tell(f"Unable to find image '{container['image']}' locally")
+    pull_image(client, container["image"])
+    return client.create_container(args.pod, container)
+
+
 def command_run(session: Session, args: argparse.Namespace) -> int:
     """`hyper run`."""
+    if args.pod:
+        raise UsageError("--container: `hyper create` has it, `hyper start` starts it then")
+    if podfiles.given(args):
+        return _run_file(session, args)
     image, command = split_command(args.operands)
     if args.detach and args.attach:
         raise UsageError("--detach and --attach exclude each other: see 'hyper run --help'")
@@ -174,6 +221,29 @@ def command_run(session: Session, args: argparse.Namespace) -> int:
             client, container, None, tty=args.tty, stdin=stdin, detach_keys=keys
         )
         with client.attach(container, stdin=stdin, detach_keys=keys) as stream:
+            return foreground.follow(
+                stream,
+                signals,
+                begin=lambda: start(client, created, remove=args.rm),
+                outputs=attached,
+            )
+
+
+def _run_file(session: Session, args: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    described = podfiles.described(args)
+    client = session.client()
+    created = podfiles.create(client, described, args.pull)
+    if not args.attach:
+        start(client, created, remove=args.rm)
+        podfiles.report(created, begun)
+        return 0
+    container = created["Containers"][0]
+    attached = {_STREAMS[name] for name in args.attach}
+    tty, stdin = bool(client.inspect_container(container)["Config"]["Tty"]), 0 in attached
+    with caught_signals(tty=tty, proxy=True) as signals:
+        foreground = Foreground(client, container, None, tty=tty, stdin=stdin)
+        with client.attach(container, stdin=stdin) as stream:
             return foreground.follow(
                 stream,
                 signals,

@@ -30,6 +30,7 @@ def pod(
     memory_mib: int | None = None,
     cpus: int | None = None,
     restart: str = "",
+    health: Mapping[str, object] | None = None,
     log: Mapping[str, object] | None = None,
     container_keys: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def pod(
         "readOnly": read_only,
         "restartPolicy": restart,
         **(container_keys or {}),
+        "health": dict(health or {}),
     }
     resource = {"vcpu": cpus, "memory": memory_mib}
     spec: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """Pods and containers as hyperd knows them: what is stored, and what lives only in memory."""
 
 import asyncio
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..sandbox import SandboxClient
 from .spec import PodSpec
 from .spec_container import ContainerSpec
+from .spec_health import HealthSpec
 
 if TYPE_CHECKING:
     from .place import Place
@@ -63,6 +65,7 @@ class State:
     restarts: int = 0
     stopped: bool = False
     boot: str = ""
+    health: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As stored."""
@@ -73,6 +76,20 @@ class State:
         """The reverse of `to_json`."""
         known = {key: value for key, value in data.items() if key in cls.__slots__}
         return cls(**{**known, "status": Status(data["status"])})
+
+
+@dataclass(slots=True, eq=False)
+class Health:
+    """The examination of a running container.
+
+    `log` has the last results in Docker's form, `failures` those in a row; `known` is
+    set once there is a verdict.
+    """
+
+    spec: HealthSpec
+    log: deque[dict[str, Any]]
+    failures: int = 0
+    known: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +118,7 @@ class Container:
     window: tuple[int, int] | None = None
     kill_reason: str = ""
     delay: float = 0.0
+    health: Health | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -130,6 +148,7 @@ class Pod:
     # Not stored.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     client: SandboxClient | None = None
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
     vm: dict[str, Any] = field(default_factory=dict)
     place: "Place | None" = None
 

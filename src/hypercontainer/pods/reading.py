@@ -72,6 +72,19 @@ class Node:
             raise self.bad(key, f"a number from {low} to {high} is expected")
         return value
 
+    def number(self, key: str, default: float, low: float, high: float) -> float:
+        """A number, whole or not, between two bounds."""
+        value = self.take(key)
+        if value is None:
+            return default
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not low <= value <= high
+        ):
+            raise self.bad(key, f"a number from {low:g} to {high:g} is expected")
+        return float(value)
+
     def items(self, key: str) -> list[tuple[str, object]]:
         """The elements of an array, each with its path."""
         value = self.take(key)

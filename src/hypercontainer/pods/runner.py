@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest, HyperError, NoSpace, NotRunning
+from ..errors import BadRequest, HyperError, NotRunning
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_state
 from ..system import processes
 from ..volumes import VolumeStore
 from . import oci
+from .attempt import Stopwatch, as_hyper_error
+from .depends import dependencies_met
 from .events import Events
+from .health import HealthChecks
 from .layout import Layout
 from .logtarget import log_target
 from .model import LIVE, Container, Pod, State, Status, now, seconds_between
@@ -61,11 +63,13 @@ class Runner:
         self._on_end = on_end
         self._restarts = restarts
         self._networking = networking
+        self._health = HealthChecks(events)
         self._watchers: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
         """Stop watching; the VMs go on."""
+        await self._health.close()
         for task in [*self._watchers, *self._endings.values()]:
             task.cancel()
 
@@ -98,26 +102,30 @@ class Runner:
                     await self._create(pod, client, plan)
                 clock.lap("created")
             clock.lap("wired")
-            for container in containers:
-                await client.start_container(container.id)
+            for plan in plans:
+                await self._begin(pod, plan, client, fresh=fresh and plan is plans[0])
             clock.lap("started")
         except Exception as error:
-            failure = _as_hyper_error(error, pod)
-            await self._undo(pod, containers, fresh)
-            self._fail(pod, containers, failure)
+            failure = as_hyper_error(error, pod)
+            left = [c for c in containers if c.state.status == Status.STARTING]
+            await self._undo(pod, left, fresh and left == containers)
+            self._fail(pod, left, failure)
             raise failure from error
         log.debug("start of %s: %s", pod.id, clock)
-        started = now()
-        for container in containers:
-            container.state.status = Status.RUNNING
-            container.state.started_at = started
-        self._store.save(*containers)
+
+    async def _begin(self, pod: Pod, plan: Plan, client: SandboxClient, *, fresh: bool) -> None:
+        """Start a created container, once what it depends on is there."""
+        container = plan.container
+        await dependencies_met(pod, container)
+        await client.start_container(container.id)
+        container.state.status = Status.RUNNING
+        container.state.started_at = now()
+        self._store.save(container)
         if fresh:
             self._events.pod("start", pod)
-        for plan in plans:
-            self._events.container("start", pod, plan.container)
-            self.watch(pod, plan.container, client)
-            await self._connect(client, plan.container, plan.stdin)
+        self._events.container("start", pod, container)
+        self.watch(pod, container, client)
+        await self._connect(client, container, plan.stdin)
 
     async def _plan(self, pod: Pod, container: Container) -> Plan:
         plan = self.planner.plan(pod, container, await self.planner.gather(container))
@@ -250,6 +258,7 @@ class Runner:
 
     def watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
         """Record the end of a running container when it comes."""
+        self._health.begin(pod, container, client)
         task = asyncio.create_task(self._watch(pod, container, client))
         self._watchers.add(task)
         task.add_done_callback(self._watchers.discard)
@@ -268,6 +277,7 @@ class Runner:
 
     def record(self, pod: Pod, container: Container, status: ExitStatus) -> None:
         """Store how a container ended; the last one of a pod ends its VM."""
+        self._health.end(container)
         state = container.state
         state.exit_code, state.signal, state.oom = status.code, status.signal, status.oom
         state.reason = status.reason
@@ -391,21 +401,6 @@ class Runner:
             await asyncio.to_thread(remove_log, self._layout.log(pod_id, container.id))
 
 
-class Stopwatch:
-    """Milliseconds from its making to each lap, for the log."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._laps: list[str] = []
-
-    def lap(self, name: str) -> None:
-        """Note that something is done."""
-        self._laps.append(f"{name} {1000 * (time.monotonic() - self._begun):.0f} ms")
-
-    def __str__(self) -> str:
-        return ", ".join(self._laps)
-
-
 async def _ended(containers: list[Container], timeout: float) -> bool:
     try:
         async with asyncio.timeout(timeout):
@@ -423,14 +418,3 @@ async def _signal(
         await client.signal(container.id, "init", signum, all=to_all)
     except HyperError as error:
         log.debug("signal %d to %s: %s", signum, container.name, error)
-
-
-def _as_hyper_error(error: Exception, pod: Pod) -> HyperError:
-    if isinstance(error, HyperError):
-        return error
-    if isinstance(error, OSError):
-        if error.errno in (28, 122):
-            return NoSpace(f"start {pod.id}: {error}: free space, or set Root to a larger disk")
-        return HyperError(f"start {pod.id}: {error}")
-    log.exception("start of %s", pod.id, exc_info=error)
-    return HyperError(f"start {pod.id}: internal error: {type(error).__name__}: {error}")

@@ -16,6 +16,7 @@ from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote
 from ..volumes import VolumeStore
 from . import oci, recovery
 from .creation import container_of, named, named_container, whole, with_network
+from .depends import needs_start, with_dependencies
 from .execs import Execs
 from .filesystem import Filesystem
 from .layout import Layout
@@ -190,7 +191,10 @@ class PodService(Registry):
 
     async def _start(self, pod: Pod, containers: list[Container] | None) -> None:
         async with pod.lock:
-            chosen = [c for c in containers or pod.containers if not c.live]
+            wanted = containers or pod.containers
+            ordered = with_dependencies(pod, wanted)
+            chosen = [c for c in ordered if needs_start(c, wanted)]
+            pod.given_up.clear()
             for container in chosen:
                 if not self.knows(container):
                     raise NotFound(f"no such container: {container.name}")
@@ -225,6 +229,7 @@ class PodService(Registry):
 
     async def stop(self, pod: Pod, containers: list[Container] | None, grace: float | None) -> None:
         """Stop containers of a pod (None: all). Grace in seconds, None: as each was created."""
+        pod.given_up.set()
         await self._whole(self._stop(pod, containers or list(pod.containers), grace))
 
     async def _stop(self, pod: Pod, containers: list[Container], grace: float | None) -> None:
@@ -272,6 +277,8 @@ class PodService(Registry):
         Raises Conflict when one runs and `force` is not given.
         """
         volumes = volumes or pod.spec.auto_remove
+        if force:
+            pod.given_up.set()
         await self._whole(self._remove(pod, containers or list(pod.containers), force, volumes))
 
     async def _remove(

@@ -7,7 +7,14 @@ from ..errors import BadRequest
 from .logconfig import LogConfig, read_log
 from .names import check_hostname, check_name
 from .reading import Node, refuse, unique
-from .spec_container import NEVER, ContainerSpec, OfPod, read_container, restart_policy
+from .spec_container import (
+    NEVER,
+    ContainerSpec,
+    OfPod,
+    check_depends,
+    read_container,
+    restart_policy,
+)
 from .spec_network import NetSpec, addresses, read_network, with_ports, words
 from .spec_volumes import read_file_source, read_volume
 
@@ -86,6 +93,7 @@ def parse_pod(value: object) -> PodSpec:
         if auto_remove and container.restart != NEVER:
             where = f"containers[{index}].restartPolicy"
             raise BadRequest(f"{where}: {container.restart.name} and autoRemove exclude each other")
+    check_depends(containers)
     unique([(c.name, c) for c in containers if c.name], "containers")
     spec = PodSpec(
         id=pod_id,

@@ -1,12 +1,15 @@
 """One container in a pod's specification."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import BadRequest
 from ..networks import Port
 from .names import check_name
 from .reading import Node, refuse
 from .restart_policy import RestartPolicy, parse_restart_policy
+from .spec_health import Dependency, HealthSpec, read_depends, read_health
 from .spec_network import read_ports
 from .spec_volumes import (
     FileSource,
@@ -68,6 +71,8 @@ class ContainerSpec:
     sysctl: dict[str, str]
     read_only: bool
     restart: RestartPolicy
+    health: HealthSpec | None
+    depends: tuple[Dependency, ...]
     cache: str
     ports: tuple[Port, ...] = ()
 
@@ -115,6 +120,8 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
         sysctl=node.mapping("sysctl"),
         read_only=node.boolean("readOnly"),
         restart=restart_policy(node, pod.restart),
+        health=read_health(node),
+        depends=read_depends(node),
         cache=disk_cache(node),
         ports=read_ports(node, "ports"),
     )
@@ -157,3 +164,29 @@ def _ulimit(node: Node) -> Ulimit:
     hard = node.integer("Hard", soft, -1, top)
     node.done()
     return Ulimit(name, soft, hard)
+
+
+def check_depends(containers: Sequence[ContainerSpec]) -> None:
+    """Raises BadRequest for a name that the pod has not, and for a cycle, which it shows."""
+    known = {c.name: c for c in containers if c.name}
+    for index, container in enumerate(containers):
+        for number, dependency in enumerate(container.depends):
+            if dependency.name not in known:
+                raise BadRequest(
+                    f"containers[{index}].depends[{number}]: the pod has no container"
+                    f" {dependency.name!r}"
+                )
+    done: set[str] = set()
+    for name in known:
+        _visit(name, known, done, [])
+
+
+def _visit(name: str, known: dict[str, ContainerSpec], done: set[str], path: list[str]) -> None:
+    if name in path:
+        cycle = [*path[path.index(name) :], name]
+        raise BadRequest(f"containers: depends goes in a circle: {' -> '.join(cycle)}")
+    if name in done:
+        return
+    for dependency in known[name].depends:
+        _visit(dependency.name, known, done, [*path, name])
+    done.add(name)

@@ -62,6 +62,7 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
             "Reason": state.reason,
             "StartedAt": state.started_at or ZERO_TIME,
             "FinishedAt": state.finished_at or ZERO_TIME,
+            **_health(container),
         },
         "Image": container.image_id,
         "LogPath": str(layout.log(pod.id, container.id)) if log.keeps else "",
@@ -96,6 +97,20 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
         "NetworkSettings": place.settings(pod),
         "Pod": pod.id,
         "VM": vm_of(pod),
+    }
+
+
+def _health(container: Container) -> dict[str, Any]:
+    """Docker's State.Health, absent where nothing is examined."""
+    health = container.health
+    if health is None or not container.live:
+        return {}
+    return {
+        "Health": {
+            "Status": container.state.health,
+            "FailingStreak": health.failures,
+            "Log": list(health.log),
+        }
     }
 
 
@@ -282,6 +297,9 @@ def status_line(container: Container) -> str:
     state = container.state
     if container.live:
         up = f"Up {_ago(state.started_at)}"
+        if state.health and state.status == Status.RUNNING:
+            health = "health: starting" if state.health == "starting" else state.health
+            return f"{up} ({health})"
         return f"{up} (Paused)" if state.status == Status.PAUSED else up
     if state.status == Status.EXITED:
         return f"Exited ({state.exit_code}) {_ago(state.finished_at)} ago"
