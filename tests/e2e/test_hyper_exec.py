@@ -95,6 +95,54 @@ def test_detached(hyper: Hyper, box: str) -> None:
     until(lambda: hyper("exec", box, "cat", "/tmp/made").stdout == b"x\n")
 
 
+def test_in_the_vm_itself(hyper: Hyper, hyperd: Hyperd, box: str) -> None:
+    assert hyper.text("exec", "-m", box, "/sbin/busybox", "sh", "-c", "echo aaa") == "aaa"
+    script = "readlink /vm; cat /proc/1/comm; ls -d /vm/sys; ps | grep -c 'while :'; exit 7"
+    done = hyper("exec", "--vm", "-e", "A=1", box, "sh", "-c", script)
+    assert done.returncode == 7
+    link, init, directory, _ = done.stdout.decode().splitlines()
+    assert (link, init, directory) == ("proc/1/root", "init", "/vm/sys")
+    assert hyper("exec", "-mi", box, "cat", input=b"in\n").stdout == b"in\n"
+    assert hyper("exec", "-m", box, "nonesuch").returncode == 127
+    refused = hyper("exec", "-m", "-u", "user", box, "id")
+    assert refused.returncode == 125 and b"exec.user: in the VM itself" in refused.stderr
+    terminal = hyper.on_terminal("exec", "-mit", box, "sh", rows=31, columns=91)
+    try:
+        terminal.expect(b"# ")
+        terminal.send(b"stty size\n")
+        terminal.expect(b"31 91")
+        terminal.send(b"exit 4\n")
+        assert terminal.end() == 4
+    finally:
+        terminal.close()
+    response = hyperd.client._http.request(
+        "POST", "/execvm", {"pod": box, "command": '["sh", "-c", "echo aaa; exit 3"]'}, upgrade=True
+    )
+    exec_id = response._raw.headers["X-Hyper-Exec"]
+    with response.hijack() as stream:
+        assert b"".join(iter(stream.read, b"")) == b"aaa\n"
+    assert hyperd.client.wait(box, exec_id) == 3
+    assert hyper.text("exec", box, "echo", "on") == "on"
+
+
+def test_what_runs_in_the_vm_does_not_keep_it(hyper: Hyper, hyperd: Hyperd) -> None:
+    hyper.text(
+        "run",
+        "-d",
+        "--rm",
+        "--name=short",
+        "busybox",
+        "sh",
+        "-c",
+        "until [ -e /go ]; do sleep 0.1; done",
+    )
+    exec_id = hyperd.client.create_exec("short", ["sleep", "1000"], vm=True, detach=True)
+    hyperd.client.start_exec_detached("short", exec_id)
+    hyper.text("exec", "short", "touch", "/go")
+    until(lambda: hyper("inspect", "short").returncode == 1)
+    until(lambda: not [path for path in hyperd.leftovers() if "short" in path])
+
+
 def test_logs(hyper: Hyper, box: str) -> None:
     done = hyper("logs", box)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"first\n", b"second\n")

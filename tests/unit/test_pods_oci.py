@@ -1,5 +1,6 @@
 """Image configuration and user's container combined by Docker's rules."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,7 +154,7 @@ def test_exec_has_the_containers_surroundings() -> None:
     pod, container = make({"Cmd": ["sh"], "Env": ["A=1"], "User": "www"}, workdir="/w")
     registry = Registry()
     registry.add(pod)
-    execs = Execs(registry)
+    execs = Execs(registry, Path("/nonexistent"))
     process = execs.create(
         pod, container, {"command": ["id"], "env": ["B=2", "A=3"], "tty": True}
     ).process

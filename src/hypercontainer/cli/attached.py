@@ -160,6 +160,12 @@ def configure_exec(parser: Parser) -> None:
     )
     parser.add_argument("-w", "--workdir", default="", metavar="DIR", help="working directory")
     parser.add_argument("-u", "--user", default="", metavar="USER[:GROUP]", help="run as USER")
+    parser.add_argument(
+        "-m",
+        "--vm",
+        action="store_true",
+        help="in its virtual machine, outside all containers: busybox's programs, the VM at /vm",
+    )
     add_detach_keys(parser)
     parser.command("CONTAINER")
 
@@ -182,6 +188,7 @@ def command_exec(session: Session, args: argparse.Namespace) -> int:
         env=[f"{name}={value}" for name, value in variables.items()],
         user=args.user,
         workdir=args.workdir,
+        vm=args.vm,
     )
     if args.detach:
         client.start_exec_detached(container, exec_id)

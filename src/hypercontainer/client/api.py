@@ -288,8 +288,13 @@ class Client(FileCalls, VolumeCalls):
         env: Sequence[str] = (),
         user: str = "",
         workdir: str = "",
+        vm: bool = False,
     ) -> str:
-        """Prepare another process in a running container; the exec's id. `env` has K=V."""
+        """Prepare another process in a running container; the exec's id. `env` has K=V.
+
+        With `vm` it runs in the container's VM outside all containers, as root, with
+        the host's static busybox for programs; the VM's file system is at /vm.
+        """
         body: dict[str, object] = {
             "command": list(command),
             "tty": tty,
@@ -298,7 +303,12 @@ class Client(FileCalls, VolumeCalls):
         }
         body |= {
             key: value
-            for key, value in (("env", list(env)), ("user", user), ("workdir", workdir))
+            for key, value in (
+                ("env", list(env)),
+                ("user", user),
+                ("workdir", workdir),
+                ("vm", vm),
+            )
             if value
         }
         return str(self._post("/exec/create", {"container": container}, body))

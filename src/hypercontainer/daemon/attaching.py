@@ -93,7 +93,8 @@ async def attach_exec(
     stdin = params.boolean(request, "stdin", default=prepared.stdin) and prepared.stdin
     keys = detach_keys(request, tty=prepared.tty)
     client = service.client_of(container)
-    streams = await asyncio.shield(client.attach(container.id, prepared.id, stdin=stdin))
+    cid, pid = prepared.place
+    streams = await asyncio.shield(client.attach(cid, pid, stdin=stdin))
     hijack = Hijack(request)
     await hijack.carry(streams, stdin=stdin, keys=keys)
     return hijack

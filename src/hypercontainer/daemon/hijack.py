@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from ..client.detach import DetachKeys
+from ..client.streams import Demultiplexer
 from ..errors import BadRequest
 
 _BUFFER = 1 << 16
@@ -23,7 +24,7 @@ _HEAD = (
     b"HTTP/1.1 101 UPGRADED\r\n"
     b"Content-Type: application/vnd.docker.raw-stream\r\n"
     b"Connection: Upgrade\r\n"
-    b"Upgrade: tcp\r\n\r\n"
+    b"Upgrade: tcp\r\n"
 )
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -71,7 +72,8 @@ def check_upgrade(request: web.Request) -> None:
 class Hijack:
     """A connection that carries raw bytes from now on."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, *, exec_id: str = "") -> None:
+        """`exec_id` is told in the header `X-Hyper-Exec`."""
         protocol = request.protocol
         transport = request.transport
         if transport is None:
@@ -89,7 +91,8 @@ class Hijack:
         self._writer = asyncio.StreamWriter(
             transport, self._protocol, self._reader, asyncio.get_running_loop()
         )
-        self._writer.write(_HEAD)
+        about = f"X-Hyper-Exec: {exec_id}\r\n".encode() if exec_id else b""
+        self._writer.write(_HEAD + about + b"\r\n")
 
     @property
     def gone(self) -> asyncio.Future[None]:
@@ -110,15 +113,19 @@ class Hijack:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def carry(self, streams: Streams, *, stdin: bool, keys: bytes = b"") -> bool:
+    async def carry(
+        self, streams: Streams, *, stdin: bool, keys: bytes = b"", frames: bool = True
+    ) -> bool:
         """Carry both ways until the process ends or the client leaves.
 
-        With `keys` the input ends where they stand. Returns whether the client left.
+        With `keys` the input ends where they stand; without `frames` those of stdout and
+        stderr are taken off. Returns whether the client left.
         """
         reader, writer = streams
         watched = DetachKeys(keys) if keys else None
         up = asyncio.create_task(self._copy_in(writer, stdin, watched))
-        down = asyncio.create_task(_copy(reader, self._writer))
+        copy = _copy if frames else _copy_without_frames
+        down = asyncio.create_task(copy(reader, self._writer))
         waited: set[asyncio.Future[Any]] = {up, down, self.gone}
         try:
             while True:
@@ -160,6 +167,15 @@ class Hijack:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_BOUND):
                 await self._writer.wait_closed()
+
+
+async def _copy_without_frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    taken_off = Demultiplexer()
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(_BUFFER):
+            for _, part in taken_off.feed(data):
+                writer.write(bytes(part))
+            await writer.drain()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

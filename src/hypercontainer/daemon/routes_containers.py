@@ -5,7 +5,7 @@ import json
 
 from aiohttp import web
 
-from ..errors import BadRequest, NotFound, NotSupported, Timeout
+from ..errors import BadRequest, NotFound, NotRunning, NotSupported, Timeout
 from ..pods import views
 from ..pods.life import disk_usage
 from ..pods.model import Container, Status
@@ -161,12 +161,32 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
         check_upgrade(request)
     keys = attaching.detach_keys(request, tty=prepared.tty)
     client = service.client_of(container)
-    await asyncio.shield(service.execs.start(prepared, container, client))
-    if prepared.detach:
+    streams = await asyncio.shield(service.execs.start(prepared, container, client))
+    if streams is None:
         return web.json_response({})
-    streams = await client.attach(container.id, prepared.id, stdin=prepared.stdin)
     hijack = Hijack(request)
     await hijack.carry(streams, stdin=prepared.stdin, keys=keys)
+    return hijack.response
+
+
+async def exec_in_vm(request: web.Request) -> web.StreamResponse:
+    """Run a process in a pod's VM outside its containers and take its streams, raw."""
+    check_upgrade(request)
+    service = of(request).pods
+    pod = service.pod(params.text(request, "pod"))
+    container = next((c for c in pod.containers if c.live), None)
+    if container is None:
+        raise NotRunning(f"pod {pod.id} is not running")
+    command = _json(params.text(request, "command"), "command")
+    tty = params.boolean(request, "tty")
+    wanted = {"command": command, "stdin": True, "tty": tty, "vm": True}
+    prepared = service.execs.create(pod, container, wanted)
+    client = service.client_of(container)
+    streams = await asyncio.shield(service.execs.start(prepared, container, client))
+    assert streams is not None
+    hijack = Hijack(request, exec_id=prepared.id)
+    keys = attaching.detach_keys(request, tty=tty)
+    await hijack.carry(streams, stdin=True, keys=keys, frames=tty)
     return hijack.response
 
 
@@ -283,6 +303,7 @@ ROUTES = [
     web.post("/attach", attach),
     web.post("/exec/create", exec_create),
     web.post("/exec/start", exec_start),
+    web.post("/execvm", exec_in_vm),
     web.get("/exec/info", exec_info),
     web.get("/exitcode", exit_code),
     web.post("/tty/resize", resize),

@@ -35,7 +35,7 @@ _SHUTDOWN_BOUND = 2.0
 _BACKLOG = 256
 
 # Routes that may take as long as a container lives: they do not hold the end of hyperd up.
-_PATIENT = ("/attach", "/exec/start", "/exitcode", "/container/logs", "/events")
+_PATIENT = ("/attach", "/exec/start", "/execvm", "/exitcode", "/container/logs", "/events")
 _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 
 # Routes of the original that come with later versions.
@@ -45,7 +45,6 @@ LATER = (
     ("GET", "/pod/{pod}/portmappings"),
     ("PUT", "/pod/{pod}/portmappings/{action}"),
     ("POST", "/container/commit"),
-    ("POST", "/execvm"),
     ("GET", "/images/save"),
     ("POST", "/image/push"),
     ("POST", "/image/build"),

@@ -8,7 +8,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ def build(target: Path, binary: Path | None = None, name: str = NAME) -> str:
 
     Raises NotSupported if Debian's busybox-static is missing, HyperError if it is no static one.
     """
-    program = binary or _find_busybox()
-    layer = _layer(program)
+    program = binary or find()
+    content = layer(program)
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -65,12 +65,12 @@ def build(target: Path, binary: Path | None = None, name: str = NAME) -> str:
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Cmd": ["sh"],
         },
-        "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(content)]},
         "history": [
             {"created": "1970-01-01T00:00:00Z", "created_by": "Debian's busybox-static"},
         ],
     }
-    return write_oci_archive(target, name, config, [layer])
+    return write_oci_archive(target, name, config, [content])
 
 
 def write_oci_archive(target: Path, name: str, config: dict[str, Any], layers: list[bytes]) -> str:
@@ -105,14 +105,19 @@ def write_oci_archive(target: Path, name: str, config: dict[str, Any], layers: l
     return digest_of(config_data)
 
 
-def _find_busybox() -> Path:
+def find() -> Path:
+    """The host's busybox. Raises NotSupported."""
     for path in map(Path, ("/bin/busybox", "/usr/bin/busybox")):
         if path.exists():
             return path
     raise NotSupported("no program busybox: install it with `apt-get install busybox-static`")
 
 
-def _layer(program: Path) -> bytes:
+def layer(program: Path, links: Mapping[str, str] | None = None) -> bytes:
+    """The tar of a root file system of busybox, with more symlinks.
+
+    Raises HyperError when it is no static one.
+    """
     done = subprocess.run([program, "--list"], capture_output=True, text=True, timeout=30)
     data = program.read_bytes()
     if done.returncode != 0 or b"/ld-linux" in data[:4096] or "sh" not in done.stdout.split():
@@ -124,9 +129,10 @@ def _layer(program: Path) -> bytes:
         (_entry(path, DIRECTORY, mode), b"") for path, mode in sorted(_FOLDERS.items())
     ]
     parts.append(_file("bin/busybox", data, 0o755))
-    for applet in sorted(set(done.stdout.split()) - {"busybox"}):
-        link = _entry(f"bin/{applet}", SYMLINK, 0o777)
-        link.link = b"busybox"
+    applets = sorted(set(done.stdout.split()) - {"busybox"})
+    for name, target in [*((f"bin/{a}", "busybox") for a in applets), *(links or {}).items()]:
+        link = _entry(name, SYMLINK, 0o777)
+        link.link = target.encode()
         parts.append((link, b""))
     parts.append(_file("etc/passwd", _PASSWD.encode()))
     parts.append(_file("etc/group", _GROUP.encode()))

@@ -28,6 +28,11 @@ class Layout:
         return self.root / "containers"
 
     @property
+    def tools(self) -> Path:
+        """The disk of what runs in VMs outside containers."""
+        return self.root / "tools"
+
+    @property
     def volumes(self) -> Path:
         """The volumes that hyperd keeps."""
         return self.root / "volumes"

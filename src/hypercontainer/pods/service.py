@@ -71,7 +71,7 @@ class PodService(Registry):
             self.restarts,
             self.networking,
         )
-        self.execs = Execs(self)
+        self.execs = Execs(self, layout.tools)
         self.files = Filesystem(layout, self.runner.planner, defaults, self.volumes, self.runner)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -401,7 +401,10 @@ class PodService(Registry):
         if process == "init" and not container.live:
             container.window = (rows, columns)
             return
-        await self.client_of(container).resize(container.id, process, rows, columns)
+        cid, pid = container.id, process
+        if process != "init":
+            cid, pid = (await self.execs.find(process, container)).place
+        await self.client_of(container).resize(cid, pid, rows, columns)
 
     def client_of(self, container: Container) -> SandboxClient:
         """The sandbox of a running container. Raises NotRunning."""

@@ -119,13 +119,15 @@ class SandboxClient:
         files: list[dict[str, Any]] | None = None,
         log: dict[str, Any] | None = None,
         stdin: bool = False,
+        auxiliary: bool = False,
     ) -> None:
         """Create a container up to the point before its program runs.
 
         `config` is an OCI configuration; `rootfs` is `{"kind": "overlay",
         "lower": [{"path", "fstype"}, …], "upper": {…}}` with the top layer
         first, or `{"kind": "share", "path": directory}`; `files` are put over
-        the image's; `log` is `{"path", "max_size", "max_file"}`.
+        the image's; `log` is that of `logs.open_log`; an
+        `auxiliary` container does not keep the VM alive.
         Raises ProgramError (exit code 126 or 127) and BadRequest.
         """
         await self._call(
@@ -136,6 +138,7 @@ class SandboxClient:
             files=files or [],
             log=log,
             stdin=stdin,
+            auxiliary=auxiliary,
         )
 
     async def start_container(self, cid: str) -> None:

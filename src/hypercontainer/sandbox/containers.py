@@ -93,11 +93,15 @@ class Process:
 
 
 class Container:
-    """A container of the VM. `status` is created, running, paused or stopped."""
+    """A container of the VM. `status` is created, running, paused or stopped.
+
+    An auxiliary one does not keep the VM alive.
+    """
 
     def __init__(self, cid: str) -> None:
         self.cid = cid
         self.status = "created"
+        self.auxiliary = False
         self.guest_pid = 0
         self.created_at = now()
         self.started_at = ""

@@ -106,7 +106,7 @@ class Sandbox:
             container.exit = process.finished.result()
             self.save()
         self._tell({"type": "exit", "container": container.cid, "process": process.pid, **status})
-        if all(c.status == "stopped" for c in self.containers):
+        if all(c.status == "stopped" or c.auxiliary for c in self.containers):
             self.empty.set()
 
     def _tell(self, event: dict[str, Any]) -> None:
@@ -136,12 +136,15 @@ class Sandbox:
         stdin: bool,
         *,
         join: dict[str, str] | None = None,
+        auxiliary: bool = False,
     ) -> Container:
         """Create a container up to the point before its program runs.
 
-        `join` names for a kind of namespace the container that it is shared with.
+        `join` names for a kind of namespace the container that it is shared with. An
+        `auxiliary` one does not keep the VM alive.
         """
         container = Container(check_id("container", cid))
+        container.auxiliary = auxiliary
         self.containers.add(container)
         try:
             async with self._resources_of(container):
@@ -149,8 +152,9 @@ class Sandbox:
         except BaseException:
             self.containers.drop(container.cid)
             raise
-        self.used.set()
-        self.empty.clear()
+        if not auxiliary:
+            self.used.set()
+            self.empty.clear()
         self.save()
         return container
 

@@ -159,6 +159,7 @@ class Server:
             body.get("log"),
             bool(body.get("stdin", False)),
             join=body.get("join") or {},
+            auxiliary=bool(body.get("auxiliary", False)),
         )
         self._carry(request, container.cid, INIT)
         return {"pid": container.guest_pid}
