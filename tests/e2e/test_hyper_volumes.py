@@ -13,6 +13,8 @@ import pytest
 from hypercontainer.errors import BadRequest, Conflict
 from tests.e2e.command_line import Hyper
 from tests.e2e.hyperd_process import Hyperd, wait_until
+from tests.images import make_image
+from tests.tars import Item, folder, make_tar, symlink
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +314,47 @@ def test_volumes_of_a_running_pod(hyperd: Hyperd, tmp_path: Path) -> None:
         client.remove_pod(pod, force=True)
     client.remove_volume("hot")
     hyperd.nothing_left()
+
+
+def test_the_images_volumes(hyper: Hyper, hyperd: Hyperd, tmp_path: Path) -> None:
+    """A VOLUME is an anonymous volume with the image's content, owners and attributes.
+
+    What links in the image say is of the guest only.
+    """
+    busybox = Path(shutil.which("busybox") or "").read_bytes()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    applets = [symlink(f"bin/{name}", "busybox") for name in ("sh", "stat", "cat", "touch", "ls")]
+    layer = make_tar(
+        [
+            Item("bin/busybox", busybox, mode=0o755),
+            *applets,
+            folder("data", 0o2750, owner=1000),
+            Item("data/f", b"of the image", mode=0o640, owner=1000, xattrs={"user.a": "b"}),
+            symlink("data/up", "../../../../../.." + str(outside)),
+            symlink("evil", "../../../../../.." + str(outside)),
+        ]
+    )
+    config = {
+        "Cmd": ["sh"],
+        "User": "1000",
+        "Volumes": {"/data": {}, "/": {}, "": {}},
+    }
+    archive = tmp_path / "image"
+    make_image(archive, [layer], "docker.io/library/volumes:latest", config=config)
+    assert hyper("load", "-i", str(archive)).returncode == 0
+    script = "cat /data/f; touch /data/new; stat -c ' %u:%g %a' /data; ls /data/up 2>&1"
+    said = hyper("run", "--name", "owner", "-v", "e:/evil", "volumes", "sh", "-c", script)
+    assert said.stdout.decode().startswith("of the image 1000:1000 2750\n"), said
+    mounts = hyperd.client.inspect_container("owner")["Mounts"]
+    assert [m["Destination"] for m in mounts] == ["/evil", "/data"]
+    data = Path(mounts[1]["Source"])
+    status = data.stat()
+    assert (status.st_uid, status.st_mode & 0o7777) == (1000, 0o2750)
+    assert (
+        os.getxattr(data / "f", "user.a") == b"b" and (data / "f").stat().st_mode & 0o777 == 0o640
+    )
+    assert os.readlink(data / "up").endswith("outside") and (data / "new").exists()
+    assert list(outside.iterdir()) == []
+    hyper.text("rm", "-v", "owner")
+    assert hyper.text("volume", "rm", "e") == "e" and not data.exists()
