@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +120,40 @@ def test_a_stopped_container(hyper: Hyper, tmp_path: Path) -> None:
         names = tar.getnames()
     assert "root/kept" in names and "bin/busybox" in names and "etc/group" not in names
     assert hyper.text("rm", "ended") == "ended"
+
+
+def test_what_can_not_be_written(hyper: Hyper, box: str, tmp_path: Path) -> None:
+    """A read-only container ends the copy at once; a paused one is not touched."""
+    hyper.text("run", "-d", "--name", "ro", "--read-only", "busybox", "sleep", "1000")
+    header = tarfile.TarInfo("x")
+    header.size = 1 << 40
+    with hyper.start("cp", "-", "ro:/root") as process:
+        assert process.stdin is not None and process.stderr is not None
+        os.set_blocking(process.stdin.fileno(), True)
+        try:
+            process.stdin.write(header.tobuf())
+            while True:
+                process.stdin.write(bytes(1 << 16))
+        except BrokenPipeError:
+            pass
+        assert b"read-only file system" in process.stderr.read()
+        process.stdin = None
+        assert process.wait(timeout=60) == 1
+    hyper.text("pause", "ro")
+    done = hyper("cp", "ro:/etc/passwd", str(tmp_path))
+    assert done.returncode == 1 and b"is paused: unpause it first" in done.stderr
+    hyper.text("rm", "-f", "ro")
+
+
+def test_hyperd_dies_while_it_exports(own_hyperd: Hyperd) -> None:
+    """Nothing is left of the VM that it did that in, and the container can be started."""
+    hyper = Hyper(own_hyperd.socket)
+    hyper("run", "--name", "c", "busybox", "true")
+    with hyper.start("export", "c") as process:
+        assert process.stdout is not None
+        process.stdout.read(1 << 16)
+        own_hyperd.end(signal.SIGKILL)
+        process.kill()
+    own_hyperd.start()
+    assert hyper("start", "-a", "c").returncode == 0
+    own_hyperd.nothing_left()

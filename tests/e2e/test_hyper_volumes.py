@@ -180,14 +180,14 @@ def test_disks(hyper: Hyper, hyperd: Hyperd, tmp_path: Path) -> None:
     ):
         subprocess.run(command, check=True, timeout=60)
     for path, kind in ((raw, "raw"), (qcow, "qcow2")):
-        mount = f"type=image,source={path},target=/d,format={kind},cache=none"
+        mount = f"type=disk,source={path},target=/d,format={kind},cache=none"
         script = "mount | grep -q ' /d type ext4' && echo x >> /d/x && cat /d/x"
         for round_ in (1, 2):
             said = hyper.text("run", "--rm", "--mount", mount, "busybox", "sh", "-c", script)
             assert said == "x\n" * (round_ - 1) + "x"
         done = hyper("run", "--rm", "--mount", mount + ",ro", "busybox", "touch", "/d/y")
         assert b"Read-only" in done.stderr
-    mount = f"type=image,source={qcow}2,target=/d,format=qcow2"
+    mount = f"type=disk,source={qcow}2,target=/d,format=qcow2"
     done = hyper("run", "--rm", "--mount", mount, "busybox", "true")
     assert done.returncode == 125 and b"has a backing file" in done.stderr
     hyper.text("volume", "rm", "fast")

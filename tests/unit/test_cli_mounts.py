@@ -39,7 +39,7 @@ def test_mounts() -> None:
     assert parsed(mount(nfs)).volume.driver_options["o"] == "addr=10.0.0.1,ro"
     found = parsed(mount("type=tmpfs,target=/p,tmpfs-size=64m,tmpfs-mode=1777"))
     assert found.volume.options == ("size=64m", "mode=1777")
-    found = parsed(mount("type=image,src=/i,target=/p,format=qcow2,cache=none"))
+    found = parsed(mount("type=disk,src=/i,target=/p,format=qcow2,cache=none"))
     assert (found.volume.kind, found.volume.format, found.volume.cache) == (
         "image",
         "qcow2",

@@ -23,7 +23,7 @@ _KEYS = {
         *("volume-label", "consistency"),
     ),
     "tmpfs": ("tmpfs-size", "tmpfs-mode", "readonly", "ro", "consistency"),
-    "image": ("source", "src", "readonly", "ro", "format", "fstype", "cache"),
+    "disk": ("source", "src", "readonly", "ro", "format", "fstype", "cache"),
 }
 
 
@@ -45,7 +45,7 @@ def add_options(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="type=TYPE,target=PATH,…",
-        help="the same in words: type bind, volume, tmpfs, or image for a disk image"
+        help="the same in words: type bind, volume, tmpfs, or disk for a disk image"
         " (docs/volumes.md)",
     )
     add(
@@ -163,7 +163,7 @@ def _detail(
         if propagation not in ("rprivate", "private"):
             raise UsageError(f"--mount: bind-propagation={propagation} is not supported")
         return {"source": _absolute(source), "format": "vfs", "mustExist": True}
-    if kind == "image":
+    if kind == "disk":
         if not source:
             raise UsageError(f"--mount: source is missing in {item!r}")
         keys = {key: given[key] for key in ("fstype", "cache") if given.get(key)}

@@ -117,14 +117,22 @@ class ContainerFiles:
         """
         self.written = True
         async with self._process("put", path) as (records, writer):
+            ended = asyncio.ensure_future(records.finish())
+            pieces = records_of(archive)
             try:
-                async for piece in records_of(archive):
+                async for piece in pieces:
+                    if ended.done():
+                        break  # its exit code says why
                     writer.write(piece)
                     await writer.drain()
-                writer.write_eof()
+                else:
+                    writer.write_eof()
+                await ended
             except ConnectionError:
-                pass  # its exit code says why
-            await records.finish()
+                pass
+            finally:
+                ended.cancel()
+                await pieces.aclose()
 
     @asynccontextmanager
     async def _records(
@@ -145,7 +153,7 @@ class ContainerFiles:
         try:
             reader, writer = await client.attach(cid, pid, stdin=op == "put")
             try:
-                records = RecordReader(reader, _STALL)
+                records = RecordReader(reader, None if op == "put" else _STALL)
                 yield records, writer
                 async with asyncio.timeout(_STALL):
                     status = await client.wait(cid, pid)

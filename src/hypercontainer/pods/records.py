@@ -33,8 +33,8 @@ _TYPES = {
 class RecordReader:
     """The records in the output of an archive process, and what that says of its failure."""
 
-    def __init__(self, reader: asyncio.StreamReader, stall: float) -> None:
-        """`stall` is how many seconds the guest may say nothing."""
+    def __init__(self, reader: asyncio.StreamReader, stall: float | None) -> None:
+        """`stall` is how many seconds the guest may say nothing, None: as long as it is fed."""
         self._reader = reader
         self._stall = stall
         self._data = bytearray()
@@ -60,7 +60,7 @@ class RecordReader:
             self._ended = True
             return
         except TimeoutError:
-            raise VMError(f"the guest sent nothing for {self._stall:.0f} s") from None
+            raise VMError(f"the guest sent nothing for {self._stall or 0:.0f} s") from None
         if which == _STDOUT:
             self._data += data
         elif len(self._errors) < _MAX_ERROR:

@@ -3,7 +3,7 @@
 import asyncio
 import posixpath
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import IO, cast
 
 from ..errors import BadRequest
@@ -42,7 +42,7 @@ class _Incoming:
         return taken
 
 
-async def records_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def records_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The records of a tar archive, plain, gzip, bzip2 or xz, in pieces for the guest.
 
     Raises BadRequest for what is no archive, or has an entry that leads out of it.

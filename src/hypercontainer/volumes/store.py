@@ -191,7 +191,8 @@ class VolumeStore:
         """
         async with contextlib.AsyncExitStack() as stack:
             marked = []
-            for name in sorted(set(names)):
+            empty = [name for name in sorted(set(names)) if not _has_content(self.get(name))]
+            for name in empty:
                 await stack.enter_async_context(self._lock(name))
                 volume = self.get(name)
                 if not _has_content(volume):
@@ -219,8 +220,10 @@ class VolumeStore:
 
 
 def _has_content(volume: Volume) -> bool:
+    """Whether it is not to be filled any more. One whose data somebody removed begins anew."""
     if volume.driver == DISK:
         return (volume.directory / _FILLED).exists()
+    volume.data.mkdir(parents=True, exist_ok=True)
     with os.scandir(volume.data) as entries:
         return next(entries, None) is not None
 
