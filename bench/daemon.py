@@ -22,6 +22,7 @@ class Hyper:
         self.root = directory / "root"
         self.socket = directory / "hyper.sock"
         self.environment = {**os.environ, "HYPER_HOST": f"unix://{self.socket}"}
+        self.pid = 0
 
     def __call__(self, *arguments: str) -> str:
         """Run `hyper` and return its output. Raises CalledProcessError."""
@@ -63,6 +64,7 @@ def hyperd(template: str = "auto") -> Iterator[Hyper]:
                 stdout=log,
                 stderr=log,
             )
+        hyper.pid = daemon.pid
         try:
             _wait_for(hyper.socket, daemon, directory / "hyperd.log")
             archive = directory / "busybox.tar"

@@ -50,7 +50,8 @@ class State:
 
     `reason` says why it ended (a signal, out of memory, a dead VM), `error` why it
     did not start. `restarts` counts them since a user started it, `stopped` says that
-    a user ended it, `boot` is the host's boot in which it was started.
+    a user ended it, `boot` is the host's boot in which it was started, `volumes_too`
+    that it is removed with its anonymous volumes.
     """
 
     status: Status = Status.CREATED
@@ -66,6 +67,7 @@ class State:
     stopped: bool = False
     boot: str = ""
     health: str = ""
+    volumes_too: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As stored."""

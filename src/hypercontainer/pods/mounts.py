@@ -129,7 +129,9 @@ def make_volumes(
             if spec.kind != "volume":
                 continue
             is_new = spec.name not in store
-            volume = store.create(spec.name, spec.driver, spec.driver_options, spec.labels)
+            volume = store.create(
+                spec.name, spec.driver, spec.driver_options, spec.labels, pending=True
+            )
             if mount.anonymous:
                 anonymous.append(volume.name)
             if is_new:

@@ -31,6 +31,7 @@ def volumes_made(
             remove_tree(store.remove_now(volume.name))
         raise
     for volume in made:
+        store.settle(volume.name)
         registry.events.emit("volume", "create", volume.name, {"driver": volume.driver})
 
 

@@ -61,7 +61,8 @@ async def _recover_pod(service: "PodService", runner: "Runner", pod: Pod) -> Non
     if ended and pod.spec.auto_remove and pod.id in service.pods:
         service.pod_ended(pod)
     if removing:
-        await service.remove(pod, removing, force=True)
+        volumes_too = any(c.state.volumes_too for c in removing)
+        await service.remove(pod, removing, force=True, volumes=volumes_too)
 
 
 def _end_of(container: Container, state: SandboxState | None) -> ExitStatus:

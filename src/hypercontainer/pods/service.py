@@ -24,7 +24,7 @@ from .logconfig import LogConfig
 from .model import Attachment, Container, Pod, Status, now
 from .mounts import expand_volumes_from
 from .networking import Networking
-from .own_volumes import own_volumes, remove_volume, volumes_made
+from .own_volumes import own_volumes, remove_volume, volume_users, volumes_made
 from .plans import Defaults
 from .registry import Registry
 from .restart_policy import next_delay
@@ -80,6 +80,7 @@ class PodService(Registry):
         await asyncio.to_thread(self.volumes.reconcile)
         for pod in self.store.load():
             self.add(pod)
+        await asyncio.to_thread(self.volumes.drop_pending, volume_users(self))
         await recovery.recover(self, self.runner)
         await self.networking.reconcile()
         try:
@@ -304,12 +305,12 @@ class PodService(Registry):
                 return
             for container in containers:
                 container.state.status = Status.REMOVING
+                container.state.volumes_too = volumes
             self.store.save(*containers)
             await self.runner.remove_files(pod.id, containers)
-            own = own_volumes(self, self.volumes, containers) if volumes else []
-            self._delete_rows(pod, containers)
-            for name in own:
+            for name in own_volumes(self, self.volumes, containers) if volumes else []:
                 await remove_volume(self, self.volumes, name)
+            self._delete_rows(pod, containers)
             self.forget(pod, containers).set()
 
     def _delete_rows(self, pod: Pod, containers: list[Container]) -> None:

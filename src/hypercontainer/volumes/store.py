@@ -2,7 +2,8 @@
 
 Below the root: NAME/volume.json, and NAME/_data (driver local) or NAME/disk.img (driver disk).
 A directory appears and goes by a rename, so that a crash leaves none half made. While a volume is
-given its first content, a file `filling` marks it: after a crash it is emptied.
+given its first content, a file `filling` marks it: after a crash it is emptied. One made for a
+container that is not stored yet is marked by a file `pending`: a crash before that undoes it.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from .model import ANONYMOUS_LABEL, DISK, LOCAL, Volume, check_options, check_vo
 _DESCRIPTION = "volume.json"
 _FILLING = "filling"
 _FILLED = "filled"
+_PENDING = "pending"
 _NEW, _GONE = ".new-", ".gone-"
 _FILTERS = ("dangling", "driver", "label", "name")
 _BLOCK = 512
@@ -52,6 +54,20 @@ class VolumeStore:
                 if (path / _FILLING).exists():
                     self._empty(volume)
                 self._volumes[path.name] = volume
+
+    def drop_pending(self, used: Collection[str]) -> None:
+        """Remove what was made for containers that a crash kept from being stored."""
+        for name, volume in list(self._volumes.items()):
+            if not (volume.directory / _PENDING).exists():
+                continue
+            if name in used:
+                self.settle(name)
+            else:
+                shutil.rmtree(self.remove_now(name), ignore_errors=True)
+
+    def settle(self, name: str) -> None:
+        """The container that a volume was made for is stored."""
+        (self.get(name).directory / _PENDING).unlink(missing_ok=True)
 
     # Finding
 
@@ -84,9 +100,12 @@ class VolumeStore:
         driver: str = "",
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        *,
+        pending: bool = False,
     ) -> Volume:
         """Make a volume, an anonymous one without a name; one that is there is returned.
 
+        A `pending` one goes with a crash that comes before `settle`.
         Raises BadRequest, NotSupported, Conflict (another one has the name), NoSpace.
         """
         options, labels = dict(options or {}), dict(labels or {})
@@ -99,7 +118,7 @@ class VolumeStore:
             return self._same(self._volumes[name], driver, options)
         created = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
         volume = Volume(name, driver or LOCAL, options, labels, created, self._root / name)
-        self._make(volume)
+        self._make(volume, pending)
         self._volumes[name] = volume
         return volume
 
@@ -112,7 +131,7 @@ class VolumeStore:
             )
         return volume
 
-    def _make(self, volume: Volume) -> None:
+    def _make(self, volume: Volume, pending: bool) -> None:
         new = self._root / f"{_NEW}{secrets.token_hex(6)}"
         try:
             new.mkdir(mode=0o711, parents=True)
@@ -128,6 +147,8 @@ class VolumeStore:
                 "created": volume.created,
             }
             (new / _DESCRIPTION).write_text(json.dumps(description))
+            if pending:
+                (new / _PENDING).touch()
             new.rename(volume.directory)
         except OSError as error:
             raise _disk_error(error, f"make volume {volume.name}") from error

@@ -1,0 +1,197 @@
+"""hyperd killed before every step of creating, starting, ending and removing; then the next one.
+
+Counted by `crashing_hyperd`. All points take minutes: `make test-crashes`; otherwise some are
+drawn, others each day. HYPER_SEED says which, HYPER_CRASH_POINTS how many of each operation, or
+`all`.
+"""
+
+import datetime
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hypercontainer.errors import HyperError, NotFound
+from tests.e2e.hyperd_process import Hyperd, wait_until
+
+pytestmark = pytest.mark.timeout(1200)
+
+COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
+POINTS = os.environ.get("HYPER_CRASH_POINTS", "2")
+SEED = os.environ.get("HYPER_SEED", datetime.date.today().isoformat())
+VOLUMES = [{"path": "/own", "detail": {"name": "kept"}}, {"path": "/anonymous"}]
+
+
+class Crashing(Hyperd):
+    """A hyperd that dies before a step of what it is asked next."""
+
+    def command(self, *flags: str) -> list[str]:
+        """With `crashing_hyperd` in hyperd's place."""
+        _, _, _, *rest = super().command(*flags)
+        program = [sys.executable, "-m", "tests.e2e.crashing_hyperd", str(self.root.parent)]
+        return [*program, *rest]
+
+    def count(self, at: int) -> None:
+        """Let it count from now on, and die at step `at` if that is not 0."""
+        (self.root.parent / "steps").unlink(missing_ok=True)
+        (self.root.parent / "at").write_text(str(at))
+        assert self.process is not None
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until((self.root.parent / "steps").exists, "counting")
+
+    def steps(self) -> list[str]:
+        """What was counted."""
+        return (self.root.parent / "steps").read_text().splitlines()
+
+    def died(self) -> bool:
+        """Whether it has."""
+        assert self.process is not None
+        return self.process.poll() is not None
+
+
+@pytest.fixture(scope="module")
+def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
+    """One for all tests; each may kill it, and starts it again."""
+    if os.geteuid() != 0:
+        pytest.skip("hyperd needs root")
+    hyperd = Crashing(tmp_path_factory.mktemp("crashing"))
+    try:
+        hyperd.start()
+        hyperd.load_image()
+        yield hyperd
+    finally:
+        hyperd.close()
+
+
+def create(hyperd: Hyperd, **keys: Any) -> None:
+    hyperd.create("sh", "-c", COUNT, name="victim", volumes=VOLUMES, **keys)
+
+
+def created(hyperd: Hyperd) -> None:
+    create(hyperd)
+
+
+def running(hyperd: Hyperd, **keys: Any) -> None:
+    create(hyperd, **keys)
+    hyperd.client.start_container("victim")
+
+
+def exited(hyperd: Hyperd) -> None:
+    running(hyperd)
+    hyperd.client.stop_container("victim", 0)
+
+
+def kill_vm(hyperd: Hyperd) -> None:
+    os.kill(hyperd.vm_of("victim")["VmmPid"], signal.SIGKILL)
+
+
+OPERATIONS: dict[str, tuple[Callable[[Hyperd], None], Callable[[Hyperd], object], set[str]]] = {
+    "create": (lambda h: None, create, {"created", ""}),
+    "start": (
+        created,
+        lambda h: h.client.start_container("victim"),
+        {"created", "running", "exited"},
+    ),
+    "stop": (running, lambda h: h.client.stop_container("victim", 0), {"running", "exited"}),
+    "remove": (exited, lambda h: h.client.remove_container("victim", volumes=True), {"exited", ""}),
+    "force": (
+        running,
+        lambda h: h.client.remove_container("victim", force=True),
+        {"running", "exited", ""},
+    ),
+    "end": (running, kill_vm, {"exited"}),
+    "restart": (lambda h: running(h, restartPolicy="always"), kill_vm, {"running", "restarting"}),
+    "vanish": (lambda h: running(h, pod_autoRemove=True), kill_vm, {""}),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_killed_before_each_step(crashing: Crashing, operation: str) -> None:
+    prepare, run, statuses = OPERATIONS[operation]
+    hyperd = crashing
+    prepare(hyperd)
+    hyperd.count(0)
+    run(hyperd)
+    steps = settled(hyperd)
+    assert steps
+    clear(hyperd)
+    points = list(range(1, len(steps) + 1))
+    if POINTS != "all":
+        drawn = random.Random(f"{SEED} {operation}").sample(points, min(int(POINTS), len(points)))
+        points = sorted(drawn)
+    for point in points:
+        about = f"{operation}, seed {SEED}: killed before step {point}, {steps[point - 1]}"
+        sys.stderr.write(f"{about}\n")
+        prepare(hyperd)
+        hyperd.count(point)
+        try:
+            run(hyperd)
+        except (HyperError, OSError):
+            pass
+        # The order of steps is not always the same, nor is their number.
+        deadline = time.monotonic() + 5
+        while not hyperd.died() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        hyperd.end(signal.SIGKILL)
+        hyperd.start()
+        assert status(hyperd) in statuses, about
+        check(hyperd, about)
+
+
+def settled(hyperd: Crashing) -> list[str]:
+    """The steps, once there are no more for a while."""
+    steps: list[str] = []
+    while (now := hyperd.steps()) != steps or not steps:
+        steps = now
+        time.sleep(0.7)
+    return steps
+
+
+def status(hyperd: Hyperd) -> str:
+    """The victim's status, "" when there is none; one that is about to start has started."""
+    found = hyperd.client.list_containers(all=True)
+    assert len(found) <= 1, found
+    if not found:
+        return ""
+    assert found[0]["Names"] == ["/victim"]
+    return str(hyperd.state_of("victim")["Status"])
+
+
+def check(hyperd: Hyperd, about: str) -> None:
+    """What is there works, what is not there has left nothing, and its name is free."""
+    now = status(hyperd)
+    if now == "restarting":
+        wait_until(lambda: status(hyperd) == "running", f"{about}: its restart")
+        now = "running"
+    if now == "running":
+        assert hyperd.execute("victim", "echo", "hi") == (0, "hi\n"), about
+        numbers = hyperd.output_of("victim").split()
+        runs = numbers.count("0")
+        assert runs >= 1, about
+        last = numbers[len(numbers) - 1 - numbers[::-1].index("0") :]
+        assert last == [str(n) for n in range(len(last))], f"{about}: output is missing"
+    if now == "exited":
+        state = hyperd.state_of("victim")
+        assert state["ExitCode"] in (125, 137), (about, state)
+        assert state["Error"] or state["Reason"], (about, state)
+    clear(hyperd)
+    running(hyperd)
+    assert hyperd.execute("victim", "echo", "hi") == (0, "hi\n"), about
+    clear(hyperd)
+
+
+def clear(hyperd: Hyperd) -> None:
+    """Remove the victim; nothing of it is left then."""
+    try:
+        hyperd.client.remove_container("victim", force=True, volumes=True)
+    except NotFound:
+        pass
+    assert status(hyperd) == ""
+    hyperd.nothing_left()
+    kept = [path.name for path in (hyperd.root / "volumes").iterdir()]
+    assert set(kept) <= {"kept"}, kept
