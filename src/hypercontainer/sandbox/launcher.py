@@ -43,6 +43,24 @@ async def launch(
     check_id("sandbox", sandbox_id)
     vm.validate()
     _prepare(state_dir)
+    event = "ready" if wait else "listening"
+    try:
+        await _start(sandbox_id, state_dir, vm, event, zygote, keep)
+    except _EndedSilentlyError:
+        if zygote is None:
+            raise
+        _prepare(state_dir)
+        await _start(sandbox_id, state_dir, vm, event, None, 0)
+    return SandboxClient(state_dir)
+
+
+class _EndedSilentlyError(VMError):
+    """The sandbox process ended before it said anything."""
+
+
+async def _start(
+    sandbox_id: str, state_dir: Path, vm: VMConfig, event: str, zygote: Zygote | None, keep: int
+) -> None:
     log = os.open(state_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     events, stdout = os.pipe2(os.O_CLOEXEC)
     try:
@@ -56,7 +74,7 @@ async def launch(
         os.close(stdout)
     try:
         async with asyncio.timeout(_BOUND):
-            await _until(events, "ready" if wait else "listening", state_dir)
+            await _until(events, event, state_dir)
     except HyperError:
         if not await asyncio.to_thread(_end, state_dir, 0, _END_BOUND):
             _end(state_dir, signal.SIGKILL, _END_BOUND)
@@ -64,7 +82,6 @@ async def launch(
     except BaseException:
         _end(state_dir, signal.SIGKILL, _END_BOUND)
         raise
-    return SandboxClient(state_dir)
 
 
 def _end(state_dir: Path, signum: int, timeout: float) -> bool:
@@ -122,8 +139,10 @@ async def _until(events: int, event: str, state_dir: Path) -> None:
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(events, "rb", 0)
     )
+    said_nothing = True
     try:
         while line := await reader.readline():
+            said_nothing = False
             message: dict[str, Any] = json.loads(line)
             if "error" in message:
                 raise from_wire(message["error"])
@@ -133,4 +152,5 @@ async def _until(events: int, event: str, state_dir: Path) -> None:
         transport.close()
     said = (state_dir / _LOG).read_text(errors="replace").strip()
     last = said.splitlines()[-1] if said else "it gave no reason"
-    raise VMError(f"the sandbox process ended before its VM was up: {last}", detail=said[-4000:])
+    kind = _EndedSilentlyError if said_nothing else VMError
+    raise kind(f"the sandbox process ended before its VM was up: {last}", detail=said[-4000:])

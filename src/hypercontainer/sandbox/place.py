@@ -26,6 +26,7 @@ def enter_namespace(mounts: int) -> None:
     """Enter the mount namespace of a descriptor, unless this thread is in it. Raises OSError."""
     own, wanted = os.stat("/proc/self/ns/mnt"), os.fstat(mounts)
     if (own.st_dev, own.st_ino) != (wanted.st_dev, wanted.st_ino):
+        # The kernel refuses a thread that shares its root and working directory with others.
         syscalls.unshare(syscalls.CLONE_FS)
         syscalls.setns(mounts, syscalls.CLONE_NEWNS)
     os.chdir("/")

@@ -49,9 +49,7 @@ def run(vm: dict[str, Any], sock: socket.socket) -> int:
     if share is not None:
         own = place.namespace()
         share.leave(own, host)
-    syscalls.unshare(syscalls.CLONE_FS)
-    syscalls.setns(host, syscalls.CLONE_NEWNS)
-    os.chdir("/")
+    place.enter_namespace(host)
 
     async def wait() -> int:
         return await _Ready(config, machine, why, vmm, share, own).run(sock, found)
@@ -102,7 +100,7 @@ class _Ready:
         except (HyperError, OSError) as error:
             sys.stderr.write(f"ready VM: {error}\n")
             request, fds = None, []
-        if request is None or self._vm.ended.done():
+        if request is None:
             await self._vm.kill()
             return 1
         return await self._become(request, fds, found.key)
@@ -123,7 +121,9 @@ class _Ready:
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         loop.remove_reader(sock)
         if not readable.done():
-            return None, []
+            # From now on nobody can send; what came before is answered by a VM that boots.
+            sock.shutdown(socket.SHUT_RD)
+            sock.setblocking(False)
         data, fds, _, _ = socket.recv_fds(sock, MAX_PACKET, DESCRIPTORS)
         sock.close()
         return (json.loads(data), fds) if data and len(fds) == DESCRIPTORS else (None, [])
@@ -176,13 +176,12 @@ class _Ready:
         machine = machine._replace(share=self._machine.share, jail=self._machine.jail)
         here = place.namespace()
         # Not in a thread: QEMU ends with the thread that started it.
-        syscalls.setns(self._own, syscalls.CLONE_NEWNS)
+        place.enter_namespace(self._own)
         try:
             vmm = start(machine)
         finally:
-            syscalls.setns(here, syscalls.CLONE_NEWNS)
+            place.enter_namespace(here)
             os.close(here)
-            os.chdir("/")
         self._vm = VirtualMachine(machine, vmm, lambda event: self._on_event(event))
         await self._vm.open(os.path.join(state_dir, CONSOLE_LOG))
         return machine, vmm, ""

@@ -23,6 +23,7 @@ from .console import ConsoleLog
 _BOOT_BOUND = {"kvm": 20.0, "tcg": 60.0}
 _REQUEST_BOUND = {"kvm": 30.0, "tcg": 90.0}
 _CLONE_BOUND = 5.0
+_RENEW_BOUND = 2.0
 _MAX_SCALE = 5.0
 _MAX_ERRORS = 8192
 # What QEMU's user-mode network expects of its guest.
@@ -110,7 +111,7 @@ class VirtualMachine:
     async def renew(self, pod: dict[str, Any]) -> None:
         """Let a paused guest go on as another: with the time, randomness and names that `pod`
         and this moment give. Raises as `boot`."""
-        async with self._coming_up(_CLONE_BOUND * _load_factor()) as bound:
+        async with self._coming_up(_RENEW_BOUND * _load_factor()) as bound:
             await self.qemu.resume()
             await self.control.request(Code.STARTPOD, _identity(pod), timeout=bound)
 
