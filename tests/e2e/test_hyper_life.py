@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hypercontainer.errors import HyperError
 from tests.e2e.command_line import Hyper, until
 from tests.e2e.hyperd_process import Hyperd
 
@@ -84,3 +85,52 @@ def test_lists_and_prune(hyper: Hyper, hyperd: Hyperd) -> None:
     assert names("-a") == ["runs"]
     hyper.text("rm", "-f", "runs")
     hyperd.nothing_left()
+
+
+def test_update(hyper: Hyper, hyperd: Hyperd) -> None:
+    client = hyperd.client
+    resources = {"memory": "64m", "cpus": 0.5, "pids": 20}
+    hyperd.run("sleep", "1000", name="box", resources=resources)
+    files = ("memory.max", "cpu.max", "pids.max", "cpu.weight")
+
+    def limits() -> list[str]:
+        group = "/vm/sys/fs/cgroup/containers/hyper-"
+        cid = client.inspect_container("box")["Id"]
+        paths = [f"{group}{cid}/{name}" for name in files]
+        return hyper.text("exec", "-m", "box", "cat", *paths).splitlines()
+
+    assert limits() == [str(64 << 20), "50000 100000", "20", "39"]
+    options = ("--memory=32m", "--cpus=0.25", "--pids-limit=-1", "--restart=on-failure:3")
+    assert hyper.text("update", *options, "box") == "box"
+    assert limits() == [str(32 << 20), "25000 100000", "max", "39"]
+    for wrong, says in (
+        ({"Memory": 1 << 40}, "update.Memory: it is more than the 128 MiB that the VM has"),
+        ({"Memory": 1000}, "update.memory: a container needs 4 MiB at least"),
+        ({"NanoCpus": 2 * 10**9}, "update.NanoCpus: it is more than the 1 processors"),
+        ({"CpusetCpus": "0"}, "update.cpusetcpus: a container may use all processors"),
+        ({"MemorySwap": 1}, "a guest has no swap"),
+        ({"Vm": {"memory": 256}}, "the VM of box runs: its size changes only while it is stopped"),
+        ({"RestartPolicy": {"Name": "sometimes"}}, "restartPolicy: 'sometimes' is none of"),
+        ({"Colour": 1}, "update.Colour: unknown key"),
+    ):
+        with pytest.raises(HyperError) as caught:
+            client.update_container("box", wrong)
+        assert says in caught.value.message, caught.value.message
+    assert hyper("update", "box").returncode == 125
+    host = client.inspect_container("box")["HostConfig"]
+    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (32 << 20, 250_000_000, None)
+    assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
+
+    hyper.text("stop", "-t0", "box")
+    hyper.text("update", "--vm-memory=160m", "--vm-cpus=2", "--cpus=1.5", "box")
+    hyperd.end()
+    hyperd.start()
+    hyper.text("start", "box")
+    assert limits() == [str(32 << 20), "150000 100000", "max", "39"]
+    assert hyper.text("exec", "box", "nproc") == "2"
+    assert hyper.text("port", "box") == ""
+    refused = hyper("port", "box", "80")
+    assert refused.returncode == 1 and b"no public port '80/tcp' published" in refused.stderr
+    with pytest.raises(HyperError, match=r"containers\[0\].resources.memory: it is more than"):
+        hyperd.create("true", resources={"memory": "1g"})
+    hyper.text("rm", "-f", "box")

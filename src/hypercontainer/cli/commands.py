@@ -40,6 +40,8 @@ COMMANDS = {
     "pause": Command("containers", "freeze the virtual machines of containers"),
     "unpause": Command("containers", "let paused containers go on"),
     "rm": Command("containers", "remove containers"),
+    "update": Command("update", "change limits and restart policies of containers"),
+    "port": Command("containers", "show the published ports of a container"),
     "prune": Command("prune", "remove all containers that do not run"),
     "wait": Command("containers", "wait for containers to end and print their exit codes"),
     "list": Command("listing", "list containers"),

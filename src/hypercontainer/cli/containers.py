@@ -168,3 +168,30 @@ def command_unpause(session: Session, args: argparse.Namespace) -> int:
         args.containers,
         client.unpause_container,
     )
+
+
+def configure_port(parser: Parser) -> None:
+    """Options of `port`."""
+    parser.add_argument("container", metavar="CONTAINER")
+    parser.add_argument("port", nargs="?", metavar="PORT[/PROTOCOL]", help="only where that is")
+
+
+def command_port(session: Session, args: argparse.Namespace) -> int:
+    """`hyper port`: as Docker shows them."""
+    from ..errors import NotFound
+
+    details = session.client().inspect_container(args.container)
+    published: dict[str, list[dict[str, str]]] = details["NetworkSettings"].get("Ports") or {}
+    wanted = args.port and (args.port if "/" in args.port else f"{args.port}/tcp")
+    if wanted and not published.get(wanted):
+        raise NotFound(f"no public port {wanted!r} published for {args.container}")
+    for port, bindings in sorted(published.items()):
+        for binding in bindings or []:
+            host = binding["HostIp"]
+            address = f"[{host}]" if ":" in host else host
+            where = f"{address}:{binding['HostPort']}"
+            if wanted is None:
+                show(f"{port} -> {where}")
+            elif port == wanted:
+                show(where)
+    return 0

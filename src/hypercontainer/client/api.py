@@ -180,6 +180,13 @@ class Client(FileCalls, VolumeCalls):
         """Give it another name. Raises Conflict when that is in use."""
         self._post("/container/rename", {"oldName": container, "newName": name})
 
+    def update_container(self, container: str, changes: Mapping[str, Any]) -> None:
+        """Change limits (Memory and MemoryReservation in bytes, NanoCpus, CpuShares, PidsLimit;
+        -1 takes one away) and RestartPolicy of a container, running or not; or Vm (memory in
+        MiB, vcpu), the size of a VM that does not run.
+        """
+        self._post("/container/update", {"container": container}, changes)
+
     def prune_containers(
         self, filters: Mapping[str, Sequence[str]] | None = None
     ) -> dict[str, Any]:

@@ -25,6 +25,14 @@ async def restart(request: web.Request) -> web.Response:
     return web.json_response({})
 
 
+async def update(request: web.Request) -> web.Response:
+    """Change limits and restart policy of a container, or the size of a VM that does not run."""
+    service = of(request).pods
+    container = service.container(params.text(request, "container"))
+    await life.update(service, container, await params.body_object(request))
+    return web.json_response({"Warnings": []})
+
+
 async def prune(request: web.Request) -> web.Response:
     """Remove the containers that don't run."""
     removed, size = await life.prune(of(request).pods, filters(request))
@@ -34,5 +42,6 @@ async def prune(request: web.Request) -> web.Response:
 ROUTES = [
     web.post("/container/rename", rename),
     web.post("/container/restart", restart),
+    web.post("/container/update", update),
     web.post("/containers/prune", prune),
 ]

@@ -5,11 +5,15 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest, Conflict, HyperError
-from .model import Container, Status
+from ..errors import BadRequest, Conflict, HyperError, NotRunning
+from .creation import whole
+from .limits import changed
+from .model import Container, Pod, Status
 from .names import check_name
+from .reading import Node
+from .spec import MAX_MEMORY_MIB, MAX_VCPU, PodSpec, parse_pod
 from .views import labels, unix_time
 
 if TYPE_CHECKING:
@@ -33,6 +37,9 @@ async def rename(service: "PodService", container: Container, name: str) -> None
     async with pod.lock:
         if name == old:
             raise Conflict(f"container {old} has that name already")
+        for other in pod.containers:
+            if any(d.name == old for d in other.spec.depends):
+                raise Conflict(f"container {other.name} depends on {old} by that name")
         if service.taken(name) and name != pod.id:
             raise Conflict(f"the name {name} is in use: choose another, or remove that one first")
         service.rename(container, name)
@@ -41,7 +48,79 @@ async def rename(service: "PodService", container: Container, name: str) -> None
         except HyperError:
             service.rename(container, old)
             raise
+    service.networking.networks.renamed(pod.id)
     service.events.container("rename", pod, container, oldName=f"/{old}")
+
+
+async def update(service: "PodService", container: Container, body: dict[str, Any]) -> None:
+    """Change limits and restart policy of a container, running or not, as Docker's UpdateConfig
+    says; and `Vm` (`memory` in MiB, `vcpu`), the size of a VM that does not run.
+
+    Raises BadRequest, NotSupported, NotRunning (the VM runs).
+    """
+    pod = service.pod_of(container)
+    async with pod.lock:
+        if not service.knows(container) or container.state.status == Status.REMOVING:
+            raise Conflict(f"container {container.name} is being removed")
+        node = Node(body, "update")
+        size = _vm_size(pod, node)
+        limits = changed(container.spec.limits, node, size["memory"], size["vcpu"])
+        policy = _policy(node)
+        node.done()
+        raw_pod = {**_without(pod.raw, "resource"), "resource": size}
+        raw = {**_without(container.raw, "resources"), "resources": limits.to_json()}
+        if policy:
+            raw = {**_without(raw, "restartPolicy"), "restartPolicy": policy}
+        before = (pod.raw, container.raw)
+        pod.raw, container.raw = raw_pod, raw
+        try:
+            spec = parse_pod(whole(pod))
+            if container.live and pod.client is not None and limits != container.spec.limits:
+                await service.client_of(container).update(container.id, limits.to_oci())
+            service.store.save_spec(pod, container)
+        except BaseException:
+            pod.raw, container.raw = before
+            raise
+        _take(pod, spec)
+    service.events.container("update", pod, container)
+
+
+def _take(pod: Pod, spec: PodSpec) -> None:
+    """Let a pod and its containers be as specified from now on."""
+    pod.spec = spec
+    for container, own in zip(pod.containers, spec.containers, strict=True):
+        container.spec = own
+
+
+def _vm_size(pod: Pod, node: Node) -> dict[str, int]:
+    size = {"vcpu": pod.spec.vcpu, "memory": pod.spec.memory}
+    wanted = node.child("Vm")
+    if wanted is None:
+        return size
+    if pod.client is not None:
+        raise NotRunning(f"the VM of {pod.id} runs: its size changes only while it is stopped")
+    changes = {
+        "vcpu": wanted.integer("vcpu", 0, 0, MAX_VCPU),
+        "memory": wanted.integer("memory", 0, 0, MAX_MEMORY_MIB),
+    }
+    wanted.done()
+    return {**size, **{key: value for key, value in changes.items() if value}}
+
+
+def _policy(node: Node) -> str:
+    """The restart policy as in a specification, "" for none."""
+    policy = node.child("RestartPolicy")
+    if policy is None:
+        return ""
+    name, retries = policy.text("Name"), policy.integer("MaximumRetryCount", 0, 0, 1 << 31)
+    policy.done()
+    if name and retries and name != "on-failure":
+        raise policy.bad("MaximumRetryCount", "only on-failure has it")
+    return f"{name}:{retries}" if retries else name
+
+
+def _without(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in raw.items() if name.lower() != key.lower()}
 
 
 async def restart(service: "PodService", container: Container, grace: float | None) -> None:

@@ -157,7 +157,7 @@ def container_config(
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
             "sysctl": dict(spec.sysctl),
-            "resources": {},
+            "resources": spec.limits.to_oci() if spec.limits.to_json() else {},
         },
     }
 

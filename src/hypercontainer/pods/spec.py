@@ -93,6 +93,12 @@ def parse_pod(value: object) -> PodSpec:
         if auto_remove and container.restart != NEVER:
             where = f"containers[{index}].restartPolicy"
             raise BadRequest(f"{where}: {container.restart.name} and autoRemove exclude each other")
+        if container.limits.memory > memory << 20:
+            where = f"containers[{index}].resources.memory"
+            raise BadRequest(f"{where}: it is more than the {memory} MiB that the VM has")
+        if container.limits.nano_cpus > vcpu * 10**9:
+            where = f"containers[{index}].resources.cpus"
+            raise BadRequest(f"{where}: it is more than the {vcpu} processors that the VM has")
     check_depends(containers)
     unique([(c.name, c) for c in containers if c.name], "containers")
     spec = PodSpec(

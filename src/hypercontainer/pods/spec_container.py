@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import BadRequest
 from ..networks import Port
+from .limits import Limits, read_limits
 from .names import check_name
 from .reading import Node, refuse
 from .restart_policy import RestartPolicy, parse_restart_policy
@@ -25,6 +26,7 @@ from .values import parse_signal
 
 DEFAULT_GRACE = 10
 NEVER = RestartPolicy()
+NO_LIMITS = Limits()
 MAX_GRACE = 86400
 _ULIMIT = re.compile(r"[a-z]+", re.ASCII)
 
@@ -75,6 +77,7 @@ class ContainerSpec:
     depends: tuple[Dependency, ...]
     cache: str
     ports: tuple[Port, ...] = ()
+    limits: Limits = NO_LIMITS
 
 
 def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
@@ -122,6 +125,7 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
         restart=restart_policy(node, pod.restart),
         health=read_health(node),
         depends=read_depends(node),
+        limits=read_limits(node),
         cache=disk_cache(node),
         ports=read_ports(node, "ports"),
     )

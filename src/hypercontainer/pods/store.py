@@ -152,6 +152,15 @@ class Store:
                 [(json.dumps(c.state.to_json()), c.name, c.id) for c in containers],
             )
 
+    def save_spec(self, pod: Pod, container: Container) -> None:
+        """Store the changed specifications of a pod and one of its containers."""
+        with self._transaction() as db:
+            db.execute("UPDATE pods SET spec = ? WHERE id = ?", (json.dumps(pod.raw), pod.id))
+            db.execute(
+                "UPDATE containers SET spec = ? WHERE id = ?",
+                (json.dumps(container.raw), container.id),
+            )
+
     def remove_pod(self, pod_id: str) -> None:
         """Forget a pod and its containers."""
         with self._transaction() as db:

@@ -77,8 +77,11 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
                 if m.volume.source
             ],
             "LogConfig": {"Type": log.type, "Config": dict(log.options)},
-            "Memory": pod.spec.memory << 20,
-            "NanoCpus": pod.spec.vcpu * 10**9,
+            "Memory": spec.limits.memory or pod.spec.memory << 20,
+            "MemoryReservation": spec.limits.reservation,
+            "NanoCpus": spec.limits.nano_cpus or pod.spec.vcpu * 10**9,
+            "CpuShares": spec.limits.shares,
+            "PidsLimit": spec.limits.pids or None,
             "NetworkMode": pod.spec.network,
             "PortBindings": place.bindings(pod.place.wanted_ports() if pod.place else ()),
             "Dns": list(pod.spec.dns),
