@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_a_named_volume(hyper: Hyper, hyperd: Hyperd) -> None:
     assert hyper("volume", "rm", "data").returncode == 1
     assert hyper("volume", "rm", "-f", "data").returncode == 0
     hyperd.nothing_left()
+
+
+def test_many_fill_one_volume(hyper: Hyper) -> None:
+    """Whoever comes first; the others find it whole."""
+    run = ("run", "--rm", "-v", "filled:/bin", "busybox", "sh", "-c", "ls /bin | wc -l")
+    with ThreadPoolExecutor(3) as pool:
+        found = set(pool.map(lambda _: hyper.text(*run), range(3)))
+    assert len(found) == 1 and int(found.pop()) > 100
+    hyper.text("volume", "rm", "filled")
 
 
 def test_anonymous_volumes(hyper: Hyper) -> None:
@@ -154,6 +164,8 @@ def test_missing_paths_and_files(hyper: Hyper, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
     hyper.text("run", "--rm", "-v", f"{tmp_path}/made:/d", "busybox", "true")
     assert (tmp_path / "made").is_dir()
+    done = hyper("run", "--rm", "-v", "/dev/null:/d", "busybox", "true")
+    assert done.returncode == 125 and b"neither a directory nor a regular file" in done.stderr
     (tmp_path / "file").write_text("a\n")
     arguments = ("-v", f"{tmp_path}/file:/etc/f", "--tmpfs", "/t:size=1m,mode=1700")
     fill = "dd if=/dev/zero of=/t/x bs=1M count=2 2>/dev/null || echo full"

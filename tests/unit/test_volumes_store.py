@@ -114,6 +114,7 @@ def test_what_a_crash_leaves_is_cleared(tmp_path: Path) -> None:
     (root / ".gone-1/_data").mkdir(parents=True)
     (root / "old/_data").mkdir(parents=True)
     again = store_at(tmp_path)
+    again.empty_half_filled()
     assert list(again.get("a").data.iterdir()) == []
     assert again.get("old").driver == "local" and again.get("old").created
     assert sorted(p.name for p in root.iterdir()) == ["a", "old"]

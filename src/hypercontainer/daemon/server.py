@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _SHUTDOWN_BOUND = 2.0
 _BACKLOG = 256
+_LINGER = 1.0  # seconds for which a body that nobody wants any more is read, after the answer
 
 # Routes that may take as long as a container lives: they do not hold the end of hyperd up.
 _PATIENT = ("/attach", "/exec/start", "/execvm", "/exitcode", "/container/logs", "/events")
@@ -150,7 +151,11 @@ class Listeners:
     def __init__(self, app: web.Application) -> None:
         self._app = app
         self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=_SHUTDOWN_BOUND
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_BOUND,
+            lingering_time=_LINGER,
         )
         self._paths: list[tuple[Path, int]] = []
 

@@ -181,7 +181,7 @@ def _failure(code: int, where: str, reason: str) -> HyperError:
         case 30:
             return ReadOnly(f"{where}: {reason}")
         case _:
-            return HyperError(f"{where}: {reason or f'hyperstart failed with {code}'}")
+            return BadRequest(f"{where}: {reason or f'hyperstart failed with {code}'}")
 
 
 def _own_paths(container: Container) -> frozenset[str]:

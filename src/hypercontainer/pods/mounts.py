@@ -212,6 +212,11 @@ def _host_path(spec: VolumeSpec, where: str) -> str:
             if spec.must_exist:
                 raise NotFound(f"{where}: {path} does not exist on the host")
             path.mkdir(parents=True, exist_ok=True)
+        if not (path.is_dir() or path.is_file()):
+            raise BadRequest(
+                f"{where}: {path} is neither a directory nor a regular file: a socket, FIFO or"
+                " device of the host does not work in a virtual machine"
+            )
     except OSError as error:
         raise BadRequest(f"{where}: {path}: {(error.strerror or '').lower()}") from error
     return spec.source

@@ -82,6 +82,7 @@ class PodService(Registry):
             self.add(pod)
         await asyncio.to_thread(self.volumes.drop_pending, volume_users(self))
         await recovery.recover(self, self.runner)
+        await asyncio.to_thread(self.volumes.empty_half_filled)
         await self.networking.reconcile()
         try:
             self.runner.zygote = await Zygote.start()

@@ -44,16 +44,22 @@ class VolumeStore:
         self._locks: dict[str, asyncio.Lock] = {}
 
     def reconcile(self) -> None:
-        """Load what there is; clear what a crash has left half made or half removed."""
+        """Load what there is; clear what a crash has left half made or half removed.
+
+        What is half filled may still be written to by a virtual machine: see `empty_half_filled`.
+        """
         self._root.mkdir(parents=True, exist_ok=True, mode=0o711)
         for path in sorted(self._root.iterdir()):
             if path.name.startswith((_NEW, _GONE)):
                 shutil.rmtree(path, ignore_errors=True)
             elif path.is_dir():
-                volume = _read(path)
-                if (path / _FILLING).exists():
-                    self._empty(volume)
-                self._volumes[path.name] = volume
+                self._volumes[path.name] = _read(path)
+
+    def empty_half_filled(self) -> None:
+        """Empty what a crash has left half filled, once no virtual machine fills it any more."""
+        for volume in self._volumes.values():
+            if (volume.directory / _FILLING).exists():
+                self._empty(volume)
 
     def drop_pending(self, used: Collection[str]) -> None:
         """Remove what was made for containers that a crash kept from being stored."""
@@ -216,6 +222,8 @@ class VolumeStore:
             for name in empty:
                 await stack.enter_async_context(self._lock(name))
                 volume = self.get(name)
+                if (volume.directory / _FILLING).exists():
+                    self._empty(volume)
                 if not _has_content(volume):
                     (volume.directory / _FILLING).touch()
                     marked.append(volume)
@@ -242,6 +250,8 @@ class VolumeStore:
 
 def _has_content(volume: Volume) -> bool:
     """Whether it is not to be filled any more. One whose data somebody removed begins anew."""
+    if (volume.directory / _FILLING).exists():
+        return False
     if volume.driver == DISK:
         return (volume.directory / _FILLED).exists()
     volume.data.mkdir(parents=True, exist_ok=True)
