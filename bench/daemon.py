@@ -53,7 +53,7 @@ def hyperd(template: str = "auto") -> Iterator[Hyper]:
     with tempfile.TemporaryDirectory(prefix="hyper-bench.") as name:
         directory = Path(name)
         hyper = Hyper(directory)
-        (directory / "config").write_text(f"Template = {template}\n")
+        (directory / "config").write_text(f"Template = {template}\nBridge = none\n")
         with (directory / "hyperd.log").open("wb") as log:
             daemon = subprocess.Popen(
                 [

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hypercontainer.system.threads import in_network_namespace
-
-from .hyperd_process import Hyperd
+from tests.e2e.hyperd_process import Hyperd
 
 T = TypeVar("T")
 BOUND = 30.0

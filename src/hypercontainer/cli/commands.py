@@ -58,6 +58,8 @@ COMMANDS = {
     "load": Command("images", "load images from an archive (docker save or OCI)"),
     "rmi": Command("images", "remove images"),
     "volume": Command("volumes", "make, list and remove volumes"),
+    "network": Command("networks", "make, list and remove networks, and put containers in them"),
+    "ports": Command("networks", "list, add and delete a pod's published ports"),
     "info": Command("information", "show what hyperd has and where"),
     "version": Command("information", "show the versions of hyper and hyperd"),
     "doctor": Command("doctor", "say what this machine can do, and what to do about the rest"),

@@ -6,6 +6,7 @@ import argparse
 import time
 
 from ..errors import NotFound
+from . import network_options
 from .arguments import UsageError
 from .output import show, tell
 
@@ -26,12 +27,19 @@ def add_options(parser: Parser, operands: argparse.Action) -> None:
 
     class File(argparse.Action):
         def __call__(self, *args: Any) -> None:
-            _, namespace, value, _ = args
+            _, namespace, value, option = args
+            if option == "-p" and network_options.is_mapping(value):
+                namespace.publish = [*namespace.publish, value]
+                return
             setattr(namespace, self.dest, value)
             operands.required = False
 
     parser.add_argument(
-        "-p", "--podfile", action=File, metavar="FILE", help="take the pod from FILE, JSON or YAML"
+        "-p",
+        "--podfile",
+        action=File,
+        metavar="FILE",
+        help="take the pod from FILE, JSON or YAML; -p with ports is --publish",
     )
     parser.add_argument(
         "-y", "--yaml", action="store_true", help="FILE is YAML, whatever its name says"

@@ -6,7 +6,7 @@ import time
 
 from ..client import spec
 from ..errors import HyperError, NotFound
-from . import health, mounts, podfiles
+from . import health, mounts, network_options, podfiles
 from .arguments import (
     UsageError,
     cpu_count,
@@ -64,12 +64,6 @@ def configure_create(parser: Parser) -> None:
     add("--cpu", "--cpus", dest="cpus", type=cpu_count, metavar="N", help="virtual CPUs")
     add("--hostname", default="", metavar="NAME", help="host name (default: the container's name)")
     add("-l", "--label", action="append", default=[], metavar="NAME=VALUE", help="set a label")
-    add(
-        "--network",
-        choices=("none", "user"),
-        default="",
-        help="user: connect out as the host does, to its loopback too (default: none)",
-    )
     add("--read-only", action="store_true", help="make its root file system read-only")
     add(
         "--restart",
@@ -92,6 +86,7 @@ def configure_create(parser: Parser) -> None:
     )
     add_log_options(parser)
     mounts.add_options(parser)
+    network_options.add_options(parser)
     add(
         "-c",
         "--container",
@@ -141,7 +136,7 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         user=args.user,
         labels=labels(args.label),
         container_keys=mounts.container_keys(args),
-        network=args.network,
+        pod_keys=network_options.pod_keys(args),
         read_only=args.read_only,
         stop_signal=args.stop_signal,
         stop_timeout=args.stop_timeout,

@@ -7,6 +7,7 @@ import json
 from ..errors import HyperError, NotFound, from_wire
 from . import spec as _spec
 from .files import FileCalls
+from .networks import NetworkCalls
 from .transport import Address, Transport
 from .volumes import VolumeCalls
 
@@ -36,7 +37,7 @@ class RunResult:
         self.stderr = stderr
 
 
-class Client(FileCalls, VolumeCalls):
+class Client(FileCalls, VolumeCalls, NetworkCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
     Without `host` it is that of HYPER_HOST, or the local socket. Containers are

@@ -33,11 +33,13 @@ def pod(
     health: Mapping[str, object] | None = None,
     log: Mapping[str, object] | None = None,
     container_keys: Mapping[str, Any] | None = None,
+    pod_keys: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A pod of one container, which has the pod's name (docs/pod-spec.md lists the keys).
 
     `user` is USER[:GROUP]; `volumes` has objects {path, readOnly, detail?};
-    `log` is {type?, config?}; `container_keys` are further keys of the container.
+    `log` is {type?, config?}; `container_keys` and `pod_keys` are further
+    keys of the container and the pod.
     What is empty or None is left out: then the image or hyperd decides.
     """
     container: dict[str, Any] = {
@@ -65,6 +67,7 @@ def pod(
         "labels": dict(labels or {}),
         "autoRemove": auto_remove,
         "network": network,
+        **(pod_keys or {}),
         "log": dict(log or {}),
         "resource": {key: value for key, value in resource.items() if value is not None},
         "containers": [_without_empty(container) | {"stdin": stdin}],

@@ -23,6 +23,7 @@ class ContainerSummary(TypedDict):
     Status: str
     Pod: str
     Labels: dict[str, str]
+    Ports: list[dict[str, Any]]
     SizeRw: NotRequired[int]
     SizeRootFs: NotRequired[int]
 

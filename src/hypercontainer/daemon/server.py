@@ -19,6 +19,7 @@ from . import (
     routes_files,
     routes_images,
     routes_life,
+    routes_networks,
     routes_pods,
     routes_stats,
     routes_system,
@@ -43,8 +44,6 @@ _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 LATER = (
     ("POST", "/auth"),
     ("POST", "/pod/labels"),
-    ("GET", "/pod/{pod}/portmappings"),
-    ("PUT", "/pod/{pod}/portmappings/{action}"),
     ("POST", "/container/commit"),
     ("GET", "/images/save"),
     ("POST", "/image/push"),
@@ -72,6 +71,7 @@ def routes() -> list[web.RouteDef]:
         *routes_images.ROUTES,
         *routes_files.ROUTES,
         *routes_volumes.ROUTES,
+        *routes_networks.ROUTES,
         *(web.route(method, path, _later) for method, path in LATER),
     ]
 

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
-from ..networks import Networks
+from ..errors import BadRequest, Conflict
+from ..networks import Network, Networks, Port, Wish
 from ..sandbox import SandboxClient
 from .model import Pod
+from .names import check_name
 from .place import Place
 from .registry import Registry
 
@@ -41,7 +44,8 @@ class Networking:
         Raises NotFound, BadRequest, Conflict, NotSupported.
         """
         net = pod.spec.net
-        self.networks.define(pod.id, list(net.wishes), net.ports, pod.spec.dns)
+        ports = net.ports + (_exposed(pod) if net.publish_all else ())
+        self.networks.define(pod.id, list(net.wishes), ports, pod.spec.dns)
         self.place(pod)
         try:
             yield
@@ -56,6 +60,50 @@ class Networking:
         live = {p.id for p in self._registry.pods.values() if p.client is not None or p.starting}
         await self.networks.reconcile(set(self._registry.pods), live)
 
+    async def create(self, name: str, request: dict[str, Any]) -> Network:
+        """Make a network (see `networks.Networks.create`)."""
+        check_name(name, "name")
+        network = await self.networks.create(name, request)
+        self._emit("create", network)
+        return network
+
+    async def remove(self, network: Network) -> None:
+        """Remove a network. Raises Conflict while pods are in it."""
+        await self.networks.remove(network)
+        self._emit("destroy", network)
+
+    async def connect(self, pod: Pod, wish: Wish) -> None:
+        """Put a pod in a network, while it runs or not. Raises Conflict, NotFound, BadRequest."""
+        async with pod.lock:
+            if pod.spec.network == "user":
+                raise Conflict(f"{pod.id} has QEMU's user-mode network, and can't be in another")
+            await self.networks.connect(pod.id, wish, pod.client if pod.live else None)
+        self._emit("connect", self.networks.registry.find(wish.network), pod)
+
+    async def disconnect(self, pod: Pod, network: Network) -> None:
+        """Take a pod out of a network. Raises NotFound, Conflict."""
+        async with pod.lock:
+            await self.networks.disconnect(pod.id, network, pod.client if pod.live else None)
+        self._emit("disconnect", network, pod)
+
+    async def publish(self, pod: Pod, ports: tuple[Port, ...]) -> None:
+        """Publish further ports of a pod. Raises Conflict, BadRequest."""
+        async with pod.lock:
+            if pod.spec.network != "user" and not self.networks.registry.endpoints_of(pod.id):
+                raise BadRequest(f"{pod.id} has no network, so no port can be published")
+            await self.networks.publish(pod.id, ports, pod.client if pod.live else None)
+
+    async def unpublish(self, pod: Pod, ports: tuple[Port, ...]) -> None:
+        """Take published ports back. Raises NotFound."""
+        async with pod.lock:
+            await self.networks.unpublish(pod.id, ports, pod.client if pod.live else None)
+
+    def _emit(self, action: str, network: Network, pod: Pod | None = None) -> None:
+        about = {"name": network.name, "type": "bridge"}
+        if pod is not None:
+            about["container"] = pod.containers[0].id if pod.single else pod.id
+        self._registry.events.emit("network", action, network.id, about)
+
     @asynccontextmanager
     async def wired(self, pod: Pod, client: SandboxClient) -> AsyncIterator[None]:
         """Plug the cards and publish the ports of a new VM while the body runs."""
@@ -67,3 +115,16 @@ class Networking:
                 await wiring
             raise
         await wiring
+
+
+def _exposed(pod: Pod) -> tuple[Port, ...]:
+    """The ports that the images of a pod expose and that are not published as it is."""
+    published = {(port.protocol, port.container_port) for port in pod.spec.net.ports}
+    found: dict[tuple[str, int], Port] = {}
+    for container in pod.containers:
+        for text in container.image_config.get("ExposedPorts") or {}:
+            number, _, protocol = str(text).partition("/")
+            key = (protocol or "tcp", int(number) if number.isascii() and number.isdigit() else 0)
+            if 0 < key[1] < 65536 and key[0] in ("tcp", "udp") and key not in published:
+                found[key] = Port(*key)
+    return tuple(found.values())

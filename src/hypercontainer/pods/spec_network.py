@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import BadRequest, NotSupported
 from ..networks import DEFAULT, MODES, Port, Wish
@@ -23,13 +23,15 @@ class NetSpec:
 
     `mode` is none, user, a network's name or "" for what hyperd decides;
     `wishes` are the networks, none for the modes none and user; `hosts` are
-    lines for /etc/hosts as (name, address), where the address may be `host-gateway`.
+    lines for /etc/hosts as (name, address), where the address may be `host-gateway`;
+    with `publish_all` the ports that the images expose are published too.
     """
 
     mode: str = ""
     wishes: tuple[Wish, ...] = ()
     ports: tuple[Port, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
+    publish_all: bool = False
 
 
 def read_network(node: Node) -> NetSpec:
@@ -40,11 +42,16 @@ def read_network(node: Node) -> NetSpec:
     interfaces = node.objects("interfaces")
     if sum(map(bool, (mode, networks, interfaces))) > 1:
         raise BadRequest("network, networks and interfaces: give only one of them")
+    if mode == "host" or mode.startswith("container:"):
+        raise NotSupported(
+            f"{node.where('network')}: {mode}: a VM has a network of its own: use bridge or user,"
+            " or put the containers in one pod"
+        )
     if mode and mode not in MODES:
         check_name(mode, node.where("network"))
         wishes = [Wish(mode)]
     elif networks:
-        wishes = [_wish(item) for item in networks]
+        wishes = [read_wish(item) for item in networks]
     else:
         wishes = _interfaces(interfaces)
     if len(wishes) > _MAX_NETWORKS:
@@ -57,6 +64,7 @@ def read_network(node: Node) -> NetSpec:
         wishes=tuple(wishes),
         ports=read_ports(node, "portmappings"),
         hosts=tuple(_extra_host(text, path) for path, text in node.items("extraHosts")),
+        publish_all=node.boolean("publishAllPorts"),
     )
 
 
@@ -73,10 +81,11 @@ def with_ports(net: NetSpec, ports: tuple[Port, ...]) -> NetSpec:
         seen.add(key)
     if every and net.mode == "none":
         raise BadRequest("portmappings: the pod has no network, so no port can be published")
-    return NetSpec(net.mode, net.wishes, every, net.hosts)
+    return replace(net, ports=every)
 
 
-def _wish(node: Node) -> Wish:
+def read_wish(node: Node) -> Wish:
+    """A network that the pod is to be in."""
     name = node.text("name")
     if name in ("", *MODES):
         raise node.bad("name", f"{name!r} is not the name of a network")
