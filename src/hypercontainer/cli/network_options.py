@@ -41,7 +41,7 @@ def add_options(parser: Parser) -> None:
     several(
         "--publish",
         metavar="[[ADDRESS:]PORT:]PORT[/udp]",
-        help="publish a port, or a range, on the host (also -p); without the host's port one that is free",
+        help="publish a port, or a range, on the host (also -p); by default on one that is free",
     )
     group.add_argument(
         "-P", "--publish-all", action="store_true", help="publish the ports that the image exposes"
