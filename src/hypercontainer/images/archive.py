@@ -11,13 +11,12 @@ import os
 import re
 import uuid
 from collections.abc import AsyncIterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import BadRequest, NotFound
-from . import reference
+from . import blobs, reference
 from .archivefile import ArchiveFile, Member
 from .compression import CHUNK, decompress, is_compressed
 from .content import Content, status
@@ -139,13 +138,7 @@ async def _take_in(content: Content, file: ArchiveFile, image: _Found, progress:
             if diff_id in content.files.layers:
                 progress(status("Already exists", short(diff_id)))
                 continue
-
-            def open_blob(
-                member: Member = member,
-            ) -> AbstractContextManager[Any]:
-                return nullcontext(file.open(member))
-
-            await content.add_layer(open_blob, diff_id, member.size, progress, short(diff_id))
+            await _add_layer(content, file, diff_id, member, progress)
             progress(status("Load complete", short(diff_id)))
         image_id, _ = await asyncio.to_thread(
             content.commit, image.config, image.diff_ids, image.names
@@ -159,6 +152,19 @@ async def _take_in(content: Content, file: ArchiveFile, image: _Found, progress:
     for line in shown or [f"Loaded image ID: {image_id}\n"]:
         progress({"stream": line})
     return image_id
+
+
+async def _add_layer(
+    content: Content, file: ArchiveFile, diff_id: str, member: Member, progress: ProgressFn
+) -> None:
+    path = content.files.root / "tmp" / f"{uuid.uuid4().hex}.layer"
+    try:
+        blob = await asyncio.to_thread(
+            blobs.keep, file.open(member), path, f"layer {short(diff_id)}"
+        )
+        await content.add_layer(blob, diff_id, member.size, progress, short(diff_id))
+    finally:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 def _images(file: ArchiveFile, platform: str) -> Iterator[_Found]:

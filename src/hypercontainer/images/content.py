@@ -7,14 +7,17 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
 
+from .blobs import Blob
 from .download import short
 from .manifest import digest_of
 from .records import Files, ImageRecord, Index, LayerRecord
 from .reference import Reference
 from .shared import ProgressFn, in_thread
-from .squash import Conversion, Converted, OpenBlob
+from .squash import Conversion, Converted
 
 
 class Content:
@@ -35,11 +38,12 @@ class Content:
         self._pins.subtract(diff_ids)
 
     async def add_layer(
-        self, open_blob: OpenBlob, diff_id: str, total: int, progress: ProgressFn, shown: str
+        self, blob: Blob, diff_id: str, total: int, progress: ProgressFn, shown: str
     ) -> None:
-        """Convert a layer; `total` and `shown` are the bytes and the id for its progress.
+        """Convert a layer and keep its blob, whose file is moved.
 
-        Raises what `Conversion.run` does.
+        `total` and `shown` are the bytes and the id for its progress. Raises what
+        `Conversion.run` does; the blob's file is where it was then.
         """
         files = self.files
         target = files.root / "tmp" / f"{uuid.uuid4().hex}.sqfs"
@@ -59,14 +63,27 @@ class Content:
         async with self._conversions:
             what = f"layer {short(diff_id)}"
             conversion = Conversion(
-                open_blob, target, what, diff_id, progress=report, lock=files.lock
+                partial(_open, blob.path),
+                target,
+                what,
+                diff_id,
+                progress=report,
+                lock=files.lock,
             )
 
             def convert() -> Converted:
                 made = conversion.run()
                 facts = made.facts
-                record = LayerRecord(made.tar_size, made.size, facts.entries, facts.opaque_root)
-                files.add_layer(diff_id, target, record)
+                record = LayerRecord(
+                    made.tar_size,
+                    made.size,
+                    facts.entries,
+                    facts.opaque_root,
+                    blob.digest,
+                    blob.size,
+                    blob.compression,
+                )
+                files.add_layer(diff_id, target, blob.path, record)
                 return made
 
             await in_thread(convert, conversion.cancel)
@@ -103,6 +120,16 @@ class Content:
                 )
             )
 
+    def add_digest(self, image_id: str, name: str) -> None:
+        """Note a name by digest of an image that is there still; blocks."""
+        with self._change:
+            index = self.files.index
+            record = index.images.get(image_id)
+            if record is None or name in record.digests:
+                return
+            new = replace(record, digests=(*record.digests, name))
+            self.files.save(Index({**index.images, image_id: new}, index.tags))
+
     def drop(self, image_id: str) -> list[str]:
         """Remove an image and the layers that nothing else uses; blocks. The layers' ids."""
         with self._change:
@@ -129,6 +156,10 @@ class Content:
                 self.files.remove_layer(diff_id)
                 removed.append(diff_id)
         return removed
+
+
+def _open(path: Path) -> BinaryIO:
+    return open(path, "rb", buffering=0)
 
 
 def status(text: str, shown: str = "", **detail: Any) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 import asyncio
 import os
 from collections.abc import Coroutine
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..errors import HyperError, NotFound, Timeout
 from .auth import Auth, from_config
+from .blobs import blob_at
 from .content import Content, status
 from .download import fetch, short
 from .failures import AccessDenied, BadImage, RegistryError, no_space, readable_size
@@ -187,18 +187,14 @@ class Puller:
         async with self._downloads:
             await fetch(registry, blob, path, progress, f"layer {shown}")
         progress(status("Download complete", shown))
-
-        def open_blob() -> AbstractContextManager[BinaryIO]:
-            return open(path, "rb", buffering=0)
-
         try:
-            await self._content.add_layer(open_blob, diff_id, blob.size, progress, shown)
+            kept = await asyncio.to_thread(blob_at, path, blob.digest)
+            await self._content.add_layer(kept, diff_id, blob.size, progress, shown)
         except asyncio.CancelledError:
             raise
         except HyperError:
             await asyncio.to_thread(files.drop_blob, blob.digest)
             raise
-        await asyncio.to_thread(files.drop_blob, blob.digest)
         progress(status("Pull complete", shown))
 
 

@@ -4,6 +4,7 @@ lock                 held by the process that owns the store
 images.json          names, and what images consist of
 configs/HEX          image configurations, as they came; named by digest
 layers/HEX.sqfs      layers' disk images, named by diff_id
+layers/HEX.tar       layers as registries have them (mostly gzip), for push and save
 layers/HEX.json      what is known of each; written before its disk image
 blobs/HEX[.partial]  downloads under way, kept for the next try after an interruption
 cache/               templates of upper disks
@@ -41,12 +42,15 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """One layer's disk image; sizes in bytes."""
+    """One layer's disk image, and the blob beside it; sizes in bytes."""
 
     tar_size: int
     size: int
     entries: int
     opaque_root: bool
+    blob: str = ""
+    blob_size: int = 0
+    compression: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,10 @@ class Files:
         """Where a layer's disk image is, or will be."""
         return self.root / "layers" / f"{diff_id.partition(':')[2]}.sqfs"
 
+    def tar_path(self, diff_id: str) -> Path:
+        """Where a layer's blob is kept, plain or compressed as it came."""
+        return self.layer_path(diff_id).with_suffix(".tar")
+
     def blob_path(self, digest: str) -> Path:
         """Where a blob is while it is needed."""
         return self.root / "blobs" / digest.partition(":")[2]
@@ -171,9 +179,10 @@ class Files:
         path.unlink(missing_ok=True)
         path.with_name(path.name + ".partial").unlink(missing_ok=True)
 
-    def add_layer(self, diff_id: str, made: Path, record: LayerRecord) -> None:
-        """Move a finished disk image from tmp/ to its place."""
+    def add_layer(self, diff_id: str, made: Path, blob: Path, record: LayerRecord) -> None:
+        """Move a layer's finished disk image, and its blob, to their places."""
         target = self.layer_path(diff_id)
+        os.replace(blob, self.tar_path(diff_id))
         with disk_errors(str(self.root), "a layer's record"):
             write_atomic(str(target.with_suffix(".json")), json.dumps(asdict(record)).encode())
         os.chmod(made, 0o444)
@@ -184,8 +193,8 @@ class Files:
         """Remove a layer that no image uses."""
         self.layers.pop(diff_id, None)
         path = self.layer_path(diff_id)
-        path.unlink(missing_ok=True)
-        path.with_suffix(".json").unlink(missing_ok=True)
+        for one in (path, self.tar_path(diff_id), path.with_suffix(".json")):
+            one.unlink(missing_ok=True)
 
     def read_config(self, image_id: str) -> bytes:
         """An image's configuration as it came."""

@@ -88,6 +88,11 @@ def parse(text: str) -> Reference:
     return Reference(host, path, tag, digest or None)
 
 
+def has_tag(text: str) -> bool:
+    """Whether a reference names a tag or a digest itself."""
+    return "@" in text or _split_tag(text)[1] is not None
+
+
 def _split_tag(text: str) -> tuple[str, str | None]:
     head, colon, tail = text.rpartition(":")
     if not colon or "/" in tail:

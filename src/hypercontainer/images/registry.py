@@ -9,8 +9,8 @@ import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ READ_TIMEOUT = 60.0
 ATTEMPTS = 5
 _ANSWER_LIMIT = 1 << 20
 _CHALLENGE = re.compile(r'([a-zA-Z]+)="([^"]*)"')
+Body = bytes | AsyncIterator[bytes]
 _NETWORK = (aiohttp.ClientError, TimeoutError, ConnectionError)
 
 
@@ -56,11 +57,18 @@ class Registry:
     """One repository at one endpoint, logged in as needed; an async context manager."""
 
     def __init__(
-        self, endpoint: Endpoint, hosts: Hosts, reference: Reference, auth: Auth | None
+        self,
+        endpoint: Endpoint,
+        hosts: Hosts,
+        reference: Reference,
+        auth: Auth | None,
+        actions: str = "pull",
     ) -> None:
+        """`actions` are those that a token is asked for if the registry does not say which."""
         self.endpoint = endpoint
         self._hosts = hosts
         self._reference = reference
+        self._actions = actions
         self._auth = auth or Auth()
         self._authorization = (
             f"Bearer {self._auth.registry_token}" if self._auth.registry_token else ""
@@ -156,20 +164,36 @@ class Registry:
             await pause_before(attempt)
         raise AssertionError
 
-    @asynccontextmanager
-    async def get(
+    def get(
         self, path: str, headers: Mapping[str, str], what: str
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A GET below the repository, logged in if it asks for that; the status is below 400.
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A GET below the repository; as `request` else."""
+        return self.request("GET", self.url(path), headers, what)
 
-        Raises Temporary for what may go better next time, also while the body is read.
+    def url(self, path: str) -> str:
+        """The URL of a path below the repository."""
+        return f"{self._base(self._scheme)}/v2/{self._reference.path}{path}"
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        what: str,
+        body: Callable[[], Body] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A request that is logged in if the registry asks for that; the status is below 400.
+
+        `body` makes the body anew for each try. Raises NotFound, AccessDenied, RegistryError,
+        and Temporary for what may go better next time, also while the answer is read.
         """
-        url = f"{self._base(self._scheme)}/v2/{self._reference.path}{path}"
         for last in (False, True):
             if self._authorization and time.monotonic() > self._expires:
                 self._authorization = ""
             sent = self._authorization
-            async with self._send("GET", url, headers, sent) as response:
+            data = body() if body else None
+            async with self._send(method, url, headers, sent, data) as response:
                 if response.status == 401 and not last:
                     challenges = response.headers.getall("WWW-Authenticate", [])
                 else:
@@ -180,7 +204,12 @@ class Registry:
 
     @asynccontextmanager
     async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], authorization: str = ""
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str = "",
+        body: Body | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None or self._session.closed:
             raise RegistryError(f"the connection to registry {self.name} was closed")
@@ -189,7 +218,7 @@ class Registry:
             sent["Authorization"] = authorization
         try:
             async with self._session.request(
-                method, url, headers=sent, proxy=proxy_for(url), max_redirects=5
+                method, url, headers=sent, data=body, proxy=proxy_for(url), max_redirects=5
             ) as response:
                 yield response
         except _NETWORK as error:
@@ -247,7 +276,7 @@ class Registry:
             raise AccessDenied(
                 f"registry {self.name} sends us to {realm!r} for a token: not an https address"
             )
-        scope = challenge.get("scope") or f"repository:{self._reference.path}:pull"
+        scope = challenge.get("scope") or f"repository:{self._reference.path}:{self._actions}"
         query = {"scope": scope, "client_id": "hypercontainer"}
         if service := challenge.get("service"):
             query["service"] = service

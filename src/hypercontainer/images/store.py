@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,8 +14,10 @@ from .content import Content
 from .hosts import CERTIFICATES, Hosts
 from .model import Image, Layer
 from .pull import Puller
+from .push import Pusher, blobs_of
 from .records import Files
-from .reference import Reference
+from .reference import Reference, has_tag
+from .save import Saved, docker_archive, oci_archive
 from .shared import ProgressFn, SharedWork
 from .squash import FSTYPE
 from .upper import make_upper
@@ -45,6 +48,7 @@ class ImageStore:
         hosts = Hosts(tuple(mirrors), tuple(insecure), tuple(certificates))
         self._platform = platform
         self._puller = Puller(self._content, hosts, platform)
+        self._pusher = Pusher(self._content, hosts)
         self._pulls: SharedWork[str] = SharedWork()
         self._configs: dict[str, dict[str, Any]] = {}
 
@@ -81,6 +85,83 @@ class ImageStore:
         tell = progress or (lambda _: None)
         loaded = await archive.load(self._content, source, self._platform, tell)
         return [self._image(image_id) for image_id in loaded]
+
+    async def push(
+        self, ref: str, *, auth: Auth | None = None, progress: ProgressFn | None = None
+    ) -> str:
+        """Send an image to the registry that its name says; the digest it has there.
+
+        Raises BadRequest (name), NotFound, AccessDenied, RegistryError, Conflict, Timeout.
+        """
+        name = reference.parse(ref)
+        if name.tag is None or name.digest:
+            raise BadRequest(f"can't push {ref}: give a tag, not a digest")
+        image_id = self._by_name(name)
+        if image_id is None:
+            raise NotFound(f"no such image: {ref}: `hyper tag IMAGE {ref}` names one so")
+        digest = await self._pusher.push(name, image_id, auth, progress or (lambda _: None))
+        by_digest = name.with_digest(digest)
+        await asyncio.to_thread(self._content.add_digest, image_id, by_digest.canonical)
+        return digest
+
+    def tags_of(self, repository: str) -> list[str]:
+        """All names with a tag of a repository, sorted. Raises BadRequest."""
+        name = reference.parse(repository).name
+        found = (reference.parse(tag) for tag in self._files.index.tags)
+        return sorted(str(tag) for tag in found if tag.name == name)
+
+    @contextmanager
+    def saved(
+        self, names: Sequence[str], *, oci: bool = False, refs: Mapping[str, str] | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """The archive of images, piece by piece (blocks), whose layers stay until the end.
+
+        A name without a tag means all of its tags, an id no name. Docker's form, or an OCI layout
+        with the reference names of `refs`. Raises NotFound, BadRequest, Conflict.
+        """
+        chosen = self._choose(names)
+        for key in refs or {}:
+            if reference.parse(key) not in [n for found in chosen.values() for n in found]:
+                raise BadRequest(f"refs: {key} is none of the images that are saved")
+        layers = [d for image_id in chosen for d in self._files.index.images[image_id].layers]
+        self._content.pin(layers)
+        try:
+            images = [self._saved(image_id, found) for image_id, found in chosen.items()]
+            known = {str(reference.parse(key)): value for key, value in (refs or {}).items()}
+            yield oci_archive(images, known) if oci else docker_archive(images)
+        finally:
+            self._content.unpin(layers)
+            self._content.drop_unused(layers)
+
+    def _choose(self, names: Sequence[str]) -> "dict[str, dict[Reference, None]]":
+        """The ids that names mean, each with the names by which it was chosen."""
+        chosen: dict[str, dict[Reference, None]] = {}
+        for text in names:
+            try:
+                image_id, by = self._resolve(text)
+            except NotFound:
+                image_id, by = "", None
+                if has_tag(text) or not self.tags_of(text):
+                    raise
+            if image_id and by is None:
+                chosen.setdefault(image_id, {})
+            elif by is not None and has_tag(text):
+                chosen.setdefault(image_id, {}).update({by: None} if by.tag else {})
+            else:
+                for tag in self.tags_of(text):
+                    chosen.setdefault(self._resolve(tag)[0], {})[reference.parse(tag)] = None
+        return chosen
+
+    def _saved(self, image_id: str, names: dict[Reference, None]) -> Saved:
+        diff_ids = self._files.index.images[image_id].layers
+        shown = str(next(iter(names), _short(image_id)))
+        return Saved(
+            self._files.read_config(image_id),
+            diff_ids,
+            tuple(self._files.layers[diff_id].tar_size for diff_id in diff_ids),
+            tuple(blobs_of(self._content, image_id, shown)),
+            tuple(names),
+        )
 
     def list(self) -> list[Image]:
         """All images, newest first; may be called from any thread."""
