@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from ..client import Client
+    from ..client.files import BodyFile
     from .arguments import Parser
     from .session import Session
 
@@ -231,23 +232,27 @@ def command_export(session: Session, args: argparse.Namespace) -> int:
     """`hyper export`."""
     if not args.output and sys.stdout.isatty():
         raise UsageError("a tar archive is not for a terminal: use --output or redirect")
-    body = session.client().export(args.container)
-    if not args.output:
+    write_body(session.client().export(args.container), args.output)
+    return 0
+
+
+def write_body(body: BodyFile, output: str | None) -> None:
+    """Write an archive to a file, which is there when it is whole, or to stdout."""
+    if not output:
         for piece in body.pieces():
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
-        return 0
-    partial = f"{args.output}.part"
+        return
+    partial = f"{output}.part"
     try:
         with open(partial, "wb") as file:
             for piece in body.pieces():
                 file.write(piece)
-        os.replace(partial, args.output)
+        os.replace(partial, output)
     except BaseException:
         if os.path.exists(partial):
             os.unlink(partial)
         raise
-    return 0
 
 
 def configure_diff(parser: Parser) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
-from ..errors import HyperError, NotFound, from_wire
+from ..errors import HyperError, NotFound
 from . import spec as _spec
 from .files import FileCalls
+from .images import ImageCalls
 from .networks import NetworkCalls
+from .progress import checked
 from .transport import Address, Transport
 from .volumes import VolumeCalls
 
@@ -37,7 +39,7 @@ class RunResult:
         self.stderr = stderr
 
 
-class Client(FileCalls, VolumeCalls, NetworkCalls):
+class Client(FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
     Without `host` it is that of HYPER_HOST, or the local socket. Containers are
@@ -351,12 +353,12 @@ class Client(FileCalls, VolumeCalls, NetworkCalls):
         response = self._http.request(
             "POST", "/image/create", {"imageName": image}, headers=headers, timeout=IDLE_TIMEOUT
         )
-        return _checked(response.lines())
+        return checked(response.lines())
 
     def load(self, archive: IO[bytes]) -> Iterator[Progress]:
         """Load images from an archive (docker save or OCI); yields its progress."""
         response = self._http.request("POST", "/image/load", upload=archive, timeout=IDLE_TIMEOUT)
-        return _checked(response.lines())
+        return checked(response.lines())
 
     def remove_image(self, image: str, *, force: bool = False) -> list[dict[str, str]]:
         """Untag an image and delete what nothing uses; what was untagged and deleted."""
@@ -416,14 +418,3 @@ class Client(FileCalls, VolumeCalls, NetworkCalls):
             self.start_pod(pod)
             stdout, stderr = exchange(stream, input)
         return RunResult(self.wait(container), stdout, stderr)
-
-
-def _checked(lines: Iterator[Any]) -> Iterator[Progress]:
-    """Raises the error that a line of progress carries."""
-    for line in lines:
-        if isinstance(line, dict) and "error" in line:
-            detail = line.get("errorDetail")
-            if not isinstance(detail, dict):
-                detail = {}
-            raise from_wire({"message": line["error"], **detail})
-        yield line

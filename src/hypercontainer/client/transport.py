@@ -17,10 +17,10 @@ from .streams import RawStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import IO, Any
 
-    Params = Mapping[str, str | int | bool | None]
+    Params = Mapping[str, str | int | bool | Sequence[str] | None]
 
 DEFAULT_HOST = "unix:///var/run/hyper.sock"
 API_VERSION = "1.17"
@@ -267,7 +267,8 @@ def _target(path: str, params: Params | None) -> str:
             key: ("1" if value else "0") if isinstance(value, bool) else value
             for key, value in (params or {}).items()
             if value is not None
-        }
+        },
+        doseq=True,
     )
     return f"/v{API_VERSION}{path}" + (f"?{query}" if query else "")
 

@@ -1,75 +1,19 @@
 """Routes of images; progress goes as lines of JSON in Docker's form."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
-from ..errors import BadRequest, HyperError, to_wire
-from ..images import Auth, Image
+from ..errors import BadRequest
+from ..images import Image
+from ..images.auth import from_header
 from ..pods.views import unix_time
 from . import params
 from .context import of
+from .jsonlines import LineStream
 
-_QUEUE = 1000
 _CHUNK = 1 << 20
-
-Progress = Callable[[dict[str, Any]], None]
-
-
-class _Stream:
-    """A response of JSON lines. Nothing is sent before the first, so an error may come before."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        self._lines: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-        self._response: web.StreamResponse | None = None
-
-    def progress(self, line: dict[str, Any]) -> None:
-        """Take a line, from any thread; bars that a slow client would not see are dropped."""
-        self._loop.call_soon_threadsafe(self._put, line)
-
-    def _put(self, line: dict[str, Any]) -> None:
-        if self._lines.qsize() < _QUEUE or "progressDetail" not in line:
-            self._lines.put_nowait(line)
-
-    async def run(self, work: Awaitable[object]) -> web.StreamResponse:
-        """Do the work and send its progress; its error ends the stream."""
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(lambda _: self._loop.call_soon(self._lines.put_nowait, None))
-        try:
-            while (line := await self._lines.get()) is not None:
-                await self._send(line)
-            await task
-        except HyperError as error:
-            if self._response is None:
-                raise
-            wire = to_wire(error)
-            await self._send({"error": error.message, "errorDetail": wire})
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-        response = await self._open()
-        await response.write_eof()
-        return response
-
-    async def _send(self, line: dict[str, Any]) -> None:
-        response = await self._open()
-        await response.write(json.dumps(line).encode() + b"\r\n")
-
-    async def _open(self) -> web.StreamResponse:
-        if self._response is None:
-            self._response = web.StreamResponse(headers={"Content-Type": "application/json"})
-            self._response.enable_chunked_encoding()
-            await self._response.prepare(self._request)
-        return self._response
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -80,8 +24,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     tag = request.query.get("tag")
     if tag:
         name = f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
-    auth = _auth(request.headers.get("X-Registry-Auth", ""))
-    stream = _Stream(request)
+    auth = from_header(request.headers.get("X-Registry-Auth", ""))
+    stream = LineStream(request)
 
     async def pull() -> None:
         await of(request).images.pull(name, auth=auth, progress=stream.progress)
@@ -90,33 +34,9 @@ async def create(request: web.Request) -> web.StreamResponse:
     return await stream.run(pull())
 
 
-def _auth(header: str) -> Auth | None:
-    """Docker's X-Registry-Auth: base64url of JSON. Raises BadRequest."""
-    if not header:
-        return None
-    try:
-        value = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise BadRequest("X-Registry-Auth is not base64url of a JSON object")
-    fields = {
-        key: str(value.get(key) or "")
-        for key in ("username", "password", "identitytoken", "registrytoken")
-    }
-    if not any(fields.values()):
-        return None
-    return Auth(
-        username=fields["username"],
-        password=fields["password"],
-        identity_token=fields["identitytoken"],
-        registry_token=fields["registrytoken"],
-    )
-
-
 async def load(request: web.Request) -> web.StreamResponse:
     """Load images from an archive, the body."""
-    stream = _Stream(request)
+    stream = LineStream(request)
     body = request.content.iter_chunked(_CHUNK)
 
     async def work() -> None:

@@ -21,6 +21,7 @@ from . import (
     routes_life,
     routes_networks,
     routes_pods,
+    routes_registry,
     routes_stats,
     routes_system,
     routes_volumes,
@@ -42,11 +43,8 @@ _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 
 # Routes of the original that come with later versions.
 LATER = (
-    ("POST", "/auth"),
     ("POST", "/pod/labels"),
     ("POST", "/container/commit"),
-    ("GET", "/images/save"),
-    ("POST", "/image/push"),
     ("POST", "/image/build"),
     ("GET", "/service/list"),
     ("POST", "/service/add"),
@@ -69,6 +67,7 @@ def routes() -> list[web.RouteDef]:
         *routes_pods.ROUTES,
         *routes_containers.ROUTES,
         *routes_images.ROUTES,
+        *routes_registry.ROUTES,
         *routes_files.ROUTES,
         *routes_volumes.ROUTES,
         *routes_networks.ROUTES,

@@ -68,15 +68,19 @@ def to_header(auth: Auth) -> str:
     return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()
 
 
+def config_path() -> Path:
+    """The user's Docker configuration."""
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    return Path(folder) / "config.json"
+
+
 async def from_config(host: str, path: Path | None = None) -> Auth | None:
     """The credentials for a registry in the user's Docker configuration, None if it has none.
 
     Raises BadRequest (bad configuration), NotSupported (no such helper), Timeout (stuck helper).
     """
-    if path is None:
-        folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-        path = Path(folder) / "config.json"
-    config = await asyncio.to_thread(_read_config, path)
+    path = path or config_path()
+    config = await asyncio.to_thread(read_config, path)
     helpers = config.get("credHelpers", {})
     for key in _keys(host):
         if isinstance(helpers, dict) and isinstance(helpers.get(key), str):
@@ -103,7 +107,8 @@ def _host_of(key: str) -> str:
     return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A Docker configuration, empty when there is none. Blocks; raises BadRequest."""
     try:
         with open(path, "rb") as file:
             data = json.loads(file.read(_CONFIG_LIMIT))
@@ -134,11 +139,31 @@ def _from_entry(entry: dict[str, Any], where: str) -> Auth:
 
 
 async def _ask_helper(name: str, key: str) -> Auth | None:
+    answer = await run_helper(name, "get", key)
+    if answer is None:
+        return None
+    try:
+        data = json.loads(answer)
+        username, secret = data["Username"], data["Secret"]
+    except (ValueError, KeyError, TypeError):
+        raise BadRequest(
+            f"docker-credential-{name} failed for {key}: its answer is not as agreed"
+        ) from None
+    if username == "<token>":
+        return Auth(identity_token=secret)
+    return Auth(username, secret)
+
+
+async def run_helper(name: str, verb: str, text: str) -> bytes | None:
+    """What a credential helper answers to `get`, `store` or `erase`; None if it knows nothing.
+
+    Raises NotSupported (no such program), BadRequest (it fails), Timeout.
+    """
     program = f"docker-credential-{name}"
     try:
         process = await asyncio.create_subprocess_exec(
             program,
-            "get",
+            verb,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -149,7 +174,7 @@ async def _ask_helper(name: str, key: str) -> Auth | None:
         ) from None
     try:
         async with asyncio.timeout(HELPER_TIMEOUT):
-            out, errors = await process.communicate(key.encode())
+            out, errors = await process.communicate(text.encode())
     except TimeoutError:
         raise Timeout(f"{program} did not answer within {HELPER_TIMEOUT:.0f} s") from None
     finally:
@@ -160,12 +185,6 @@ async def _ask_helper(name: str, key: str) -> Auth | None:
         said = (out + errors).decode("utf-8", "replace").strip()
         if "credentials not found" in said:
             return None
-        raise BadRequest(f"{program} failed for {key}: {said.splitlines()[0] if said else '?'}")
-    try:
-        data = json.loads(out)
-        username, secret = data["Username"], data["Secret"]
-    except (ValueError, KeyError, TypeError):
-        raise BadRequest(f"{program} failed for {key}: its answer is not as agreed") from None
-    if username == "<token>":
-        return Auth(identity_token=secret)
-    return Auth(username, secret)
+        about = f" for {text}" if verb != "store" else ""
+        raise BadRequest(f"{program} failed{about}: {said.splitlines()[0] if said else '?'}")
+    return out

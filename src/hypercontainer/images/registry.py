@@ -170,6 +170,12 @@ class Registry:
         """A GET below the repository; as `request` else."""
         return self.request("GET", self.url(path), headers, what)
 
+    async def log_in(self) -> None:
+        """Use the credentials once. Raises AccessDenied, RegistryError."""
+        what = f"what {self.name} says"
+        async with self.request("GET", f"{self._base(self._scheme)}/v2/", {}, what) as response:
+            await _read(response, _ANSWER_LIMIT, what)
+
     def url(self, path: str) -> str:
         """The URL of a path below the repository."""
         return f"{self._base(self._scheme)}/v2/{self._reference.path}{path}"
@@ -276,8 +282,12 @@ class Registry:
             raise AccessDenied(
                 f"registry {self.name} sends us to {realm!r} for a token: not an https address"
             )
-        scope = challenge.get("scope") or f"repository:{self._reference.path}:{self._actions}"
-        query = {"scope": scope, "client_id": "hypercontainer"}
+        query = {"client_id": "hypercontainer"}
+        scope = challenge.get("scope")
+        if scope is None and self._actions:
+            scope = f"repository:{self._reference.path}:{self._actions}"
+        if scope:
+            query["scope"] = scope
         if service := challenge.get("service"):
             query["service"] = service
         assert self._session is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import BadRequest, Conflict, NotFound
-from . import archive, reference
+from . import archive, login, reference
 from .auth import Auth
 from .content import Content
 from .hosts import CERTIFICATES, Hosts
@@ -45,7 +45,7 @@ class ImageStore:
         """Opens the store; raises Conflict if another process has it open."""
         self._files = Files(root)
         self._content = Content(self._files)
-        hosts = Hosts(tuple(mirrors), tuple(insecure), tuple(certificates))
+        hosts = self._hosts = Hosts(tuple(mirrors), tuple(insecure), tuple(certificates))
         self._platform = platform
         self._puller = Puller(self._content, hosts, platform)
         self._pusher = Pusher(self._content, hosts)
@@ -103,6 +103,10 @@ class ImageStore:
         by_digest = name.with_digest(digest)
         await asyncio.to_thread(self._content.add_digest, image_id, by_digest.canonical)
         return digest
+
+    async def log_in(self, server: str, auth: Auth) -> None:
+        """Check credentials at a registry. Raises BadRequest, AccessDenied, RegistryError."""
+        await login.check(self._hosts, login.host_of(server), auth)
 
     def tags_of(self, repository: str) -> list[str]:
         """All names with a tag of a repository, sorted. Raises BadRequest."""

@@ -1,0 +1,68 @@
+"""Calls by which images go out, and for registries."""
+
+from __future__ import annotations
+
+import json
+
+from .files import BodyFile
+from .progress import checked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .transport import Params, Transport
+    from .types import Progress
+
+IDLE_TIMEOUT = 600.0
+"""Seconds without a byte."""
+
+
+class ImageCalls:
+    """The part of Client that is about images that go out, and registries."""
+
+    _http: Transport
+
+    def login(self, server: str, username: str, password: str) -> str:
+        """Check credentials at a registry ("" for docker.io). Raises AccessDenied."""
+        body = {"username": username, "password": password, "serveraddress": server}
+        answer = self._http.request("POST", "/auth", body=body, timeout=IDLE_TIMEOUT).json()
+        return str(answer["Status"])
+
+    def push(
+        self, image: str, tag: str = "", *, registry_auth: str | None = None
+    ) -> Iterator[Progress]:
+        """Push an image to its registry; without a tag all of the repository.
+
+        Yields its progress. `registry_auth` is the X-Registry-Auth header.
+        """
+        headers = {"X-Registry-Auth": registry_auth} if registry_auth else {}
+        params: Params = {"remote": image, "tag": tag or None}
+        return checked(
+            self._http.request(
+                "POST", "/image/push", params, headers=headers, timeout=IDLE_TIMEOUT
+            ).lines()
+        )
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image one more name. Raises NotFound."""
+        params: Params = {"imageName": image, "repo": name}
+        self._http.request("POST", "/image/tag", params).read()
+
+    def save(
+        self,
+        images: Sequence[str],
+        *,
+        oci: bool = False,
+        refs: Mapping[str, str] | None = None,
+    ) -> BodyFile:
+        """An archive of images as `docker save` writes it, or an OCI layout in a tar.
+
+        `refs` are the reference names in a layout, by image. Raises NotFound.
+        """
+        params: Params = {
+            "names": list(images),
+            "format": "oci" if oci else None,
+            "refs": json.dumps(dict(refs)) if refs else None,
+        }
+        return BodyFile(self._http.request("GET", "/images/save", params, timeout=IDLE_TIMEOUT))
