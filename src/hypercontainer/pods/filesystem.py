@@ -108,7 +108,7 @@ class ContainerFiles:
         async with self._records("changes") as records:
             entries = await list_of(records, MAX_CHANGES)
             await records.finish()
-        return _changes(entries, _own_paths(self._container))
+        return changes_of(entries, _own_paths(self._container))
 
     async def put(self, path: str, archive: AsyncIterator[bytes]) -> None:
         """Unpack a tar archive (plain, gzip, bzip2 or xz) in an existing directory.
@@ -189,7 +189,7 @@ def _own_paths(container: Container) -> frozenset[str]:
     return frozenset((*_OWN, *(file.path for file in container.spec.files)))
 
 
-def _changes(entries: list[Entry], own: frozenset[str]) -> list[Change]:
+def changes_of(entries: list[Entry], own: frozenset[str]) -> list[Change]:
     """Without what is hyperd's own, and without directories in which only that has changed."""
     found = {f"/{e.path}": e for e in entries if not _below(f"/{e.path}", own)}
     needed: set[str] = set()
