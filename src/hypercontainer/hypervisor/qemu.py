@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import stat
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,8 +33,14 @@ _DIRECT = ("off", "none", "directsync")
 _WRITE_THROUGH = ("writethrough", "directsync")
 
 
-def _block_node(node: str, file: str, read_only: bool, kind: DiskKind) -> dict[str, Any]:
-    """The arguments of blockdev-add. A backing file that an image may name is never opened."""
+def _block_node(
+    node: str, file: str, read_only: bool, kind: DiskKind, *, device: bool
+) -> dict[str, Any]:
+    """The arguments of blockdev-add. A backing file that an image may name is never opened.
+
+    `device` says that the file is a block device of the host.
+    """
+    driver = "host_device" if device else "file"
     cache = {"no-flush": kind.cache == "unsafe", "direct": kind.cache in _DIRECT}
     return {
         "node-name": node,
@@ -41,9 +48,13 @@ def _block_node(node: str, file: str, read_only: bool, kind: DiskKind) -> dict[s
         "read-only": read_only,
         "discard": "unmap",
         "cache": cache,
-        "file": {"driver": "file", "filename": file, "locking": "off", "cache": cache},
+        "file": {"driver": driver, "filename": file, "locking": "off", "cache": cache},
         **({"backing": None} if kind.format == "qcow2" else {}),
     }
+
+
+def _is_device(path: str) -> bool:
+    return stat.S_ISBLK(os.stat(path).st_mode)
 
 
 def _lock(fd: int, path: str, read_only: bool) -> None:
@@ -122,7 +133,8 @@ class Qemu:
             lun = self._next_lun
             self._next_lun += 1
             node = f"disk{lun}"
-            await self._execute("blockdev-add", **_block_node(node, name, read_only, kind))
+            block = _block_node(node, name, read_only, kind, device=_is_device(path))
+            await self._execute("blockdev-add", **block)
             try:
                 await self._execute(
                     "device_add",

@@ -59,11 +59,13 @@ def _read(path: str, uri: str) -> bytes:
         raise NotFound(f"file {uri}: does not exist on hyperd's host") from None
     except OSError as error:
         raise BadRequest(f"file {uri}: {(error.strerror or '').lower()}") from error
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise BadRequest(f"file {uri}: is not a regular file")
-        data = file.read(MAX_FILE + 1)
-    return _checked(data, uri)
+        with os.fdopen(os.dup(fd), "rb") as file:
+            return _checked(file.read(MAX_FILE + 1), uri)
+    finally:
+        os.close(fd)
 
 
 def _checked(data: bytes, uri: str) -> bytes:
