@@ -7,7 +7,7 @@ from types import ModuleType
 from hypercontainer import errors
 from hypercontainer.daemon.config import markdown_table
 from hypercontainer.daemon.main import parser
-from hypercontainer.daemon.server import LATER, routes
+from hypercontainer.daemon.reference import reference
 from hypercontainer.errors import HyperError
 from hypercontainer.images import failures
 
@@ -26,10 +26,7 @@ def test_the_flags() -> None:
 
 def test_the_routes() -> None:
     text = (DOCS / "rest-api.md").read_text()
-    documented = set(re.findall(r"`(GET|HEAD|POST|PUT|DELETE)\s+(/[^`\s]*)`", text))
-    assert documented == {(route.method, route.path) for route in routes()}
-    later = set(re.findall(r"`(\w+)\s+(/[^`\s]*)`", text.partition("### Not yet")[2]))
-    assert later == set(LATER)
+    assert text == reference(text), "run python -m hypercontainer.daemon.reference"
 
 
 def test_the_codes_of_errors() -> None:

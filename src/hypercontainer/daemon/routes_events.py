@@ -8,6 +8,7 @@ from ..errors import BadRequest
 from ..pods.events import EventFilter
 from . import logs
 from .context import of
+from .routing import LINES, Route, json_value, text
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -49,4 +50,19 @@ def filters(request: web.Request) -> dict[str, list[str]]:
     return result
 
 
-ROUTES = [web.get("/events", events)]
+_FILTERS = (
+    "`{key: [value…]}` with the keys `type`, `event`, `container`, `pod`, `image`, `network`,"
+    " `volume`, `label`"
+)
+ROUTES = [
+    Route(
+        "GET",
+        "/events",
+        events,
+        text("since", "seconds or RFC 3339"),
+        text("until", "the same"),
+        json_value("filters", _FILTERS),
+        answer="one JSON object a line, in Docker's form; the last 4096 are kept for `since`",
+        media=LINES,
+    ),
+]

@@ -16,6 +16,7 @@ from ..pods.filesystem import ContainerFiles
 from ..pods.model import Container, Pod
 from . import params
 from .context import of
+from .routing import CONTAINER, TAR, Body, Route, flag, text
 from .tarstream import send_tar
 
 _CHUNK = 1 << 16
@@ -116,10 +117,50 @@ def _stat(entry: Entry, path: str) -> dict[str, Any]:
     }
 
 
+PATH = text("path", "a path in the container", required=True)
 ROUTES = [
-    web.route("HEAD", "/container/archive", archive_stat),
-    web.route("GET", "/container/archive", archive_get),
-    web.put("/container/archive", archive_put),
-    web.route("GET", "/container/export", export),
-    web.route("GET", "/container/changes", changes),
+    Route(
+        "HEAD",
+        "/container/archive",
+        archive_stat,
+        CONTAINER,
+        PATH,
+        answer="the header `X-Docker-Container-Path-Stat`: base64 of"
+        " `{name, size, mode, mtime, linkTarget}`, `mode` as Go's FileMode",
+    ),
+    Route(
+        "GET",
+        "/container/archive",
+        archive_get,
+        CONTAINER,
+        PATH,
+        answer="a tar archive of the file or directory, with that header; the first name is the"
+        " path's last, `.` for one that ends in `/.`",
+        media=TAR,
+    ),
+    Route(
+        "PUT",
+        "/container/archive",
+        archive_put,
+        CONTAINER,
+        PATH,
+        flag("copyUIDGID", "refused: the archive's owners are kept"),
+        body=Body("the archive: plain, gzip, bzip2, xz", TAR),
+        answer="`{}`; a directory is never replaced by something else, nor the reverse",
+    ),
+    Route(
+        "GET",
+        "/container/export",
+        export,
+        CONTAINER,
+        answer="a tar archive, without what is mounted in it",
+        media=TAR,
+    ),
+    Route(
+        "GET",
+        "/container/changes",
+        changes,
+        CONTAINER,
+        answer="`[{Path, Kind}]`: 0 changed, 1 added, 2 deleted",
+    ),
 ]

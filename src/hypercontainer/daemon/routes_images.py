@@ -12,6 +12,7 @@ from ..pods.views import unix_time
 from . import params
 from .context import of
 from .jsonlines import LineStream
+from .routing import LINES, TAR, Body, Route, flag, text
 
 _CHUNK = 1 << 20
 
@@ -129,11 +130,49 @@ async def remove(request: web.Request) -> web.Response:
     return web.json_response({"imagesList": removed})
 
 
+IMAGE = text("imageName", "name or id", required=True)
 ROUTES = [
-    web.post("/image/create", create),
-    web.post("/image/load", load),
-    web.get("/images/json", listing),
-    web.get("/images/get", original_listing),
-    web.get("/image/json", inspect),
-    web.delete("/image", remove),
+    Route(
+        "POST",
+        "/image/create",
+        create,
+        text("imageName", "the image to pull", required=True),
+        text("tag"),
+        text("fromSrc", "not yet"),
+        headers=("X-Registry-Auth",),
+        answer="progress",
+        media=LINES,
+    ),
+    Route(
+        "POST",
+        "/image/load",
+        load,
+        body=Body("a tar archive of `docker save` or in OCI layout", TAR),
+        answer="progress",
+        media=LINES,
+    ),
+    Route(
+        "GET",
+        "/images/json",
+        listing,
+        original=("all", "filter", "filters"),
+        answer="a list of `{Id, RepoTags, RepoDigests, Created, Size, Containers}`",
+    ),
+    Route(
+        "GET",
+        "/images/get",
+        original_listing,
+        original=("all", "filter", "filters"),
+        answer='`{imagesList: ["repository:tag:id:created:size"]}`',
+    ),
+    Route("GET", "/image/json", inspect, IMAGE, answer="everything, in Docker's form"),
+    Route(
+        "DELETE",
+        "/image",
+        remove,
+        text("imageId", "name or id", required=True),
+        flag("force"),
+        original=("noprune",),
+        answer="`{imagesList: [{untagged or deleted}]}`",
+    ),
 ]

@@ -7,6 +7,7 @@ from ..pods.spec_container import MAX_GRACE
 from . import params
 from .context import of
 from .routes_events import filters
+from .routing import CONTAINER, Body, Route, json_value, number, text
 
 
 async def rename(request: web.Request) -> web.Response:
@@ -39,9 +40,32 @@ async def prune(request: web.Request) -> web.Response:
     return web.json_response({"ContainersDeleted": removed, "SpaceReclaimed": size})
 
 
+GRACE = number("timeout", 0, MAX_GRACE, "seconds")
 ROUTES = [
-    web.post("/container/rename", rename),
-    web.post("/container/restart", restart),
-    web.post("/container/update", update),
-    web.post("/containers/prune", prune),
+    Route(
+        "POST",
+        "/container/rename",
+        rename,
+        text("oldName", required=True),
+        text("newName", required=True),
+        answer="`{}`; the pod keeps its name, and the guest its host name",
+    ),
+    Route(
+        "POST", "/container/restart", restart, CONTAINER, GRACE, answer="`{}` once it runs again"
+    ),
+    Route(
+        "POST",
+        "/container/update",
+        update,
+        CONTAINER,
+        body=Body("limits and `RestartPolicy`, with Docker's names", schema="Update"),
+        answer="`{Warnings}`",
+    ),
+    Route(
+        "POST",
+        "/containers/prune",
+        prune,
+        json_value("filters", "keys `until`, `label`, `label!`"),
+        answer="`{ContainersDeleted, SpaceReclaimed}`",
+    ),
 ]

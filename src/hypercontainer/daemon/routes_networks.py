@@ -13,6 +13,7 @@ from ..pods.spec_network import read_mapping, read_wish
 from . import params
 from .context import of
 from .routes_events import filters
+from .routing import Body, Route, json_value, text
 
 _MAX_PORTS = 2048
 _MTU = "com.docker.network.driver.mtu"
@@ -178,14 +179,54 @@ async def edit_ports(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+NETWORK = text("network", "name, id or a unique beginning of the id", required=True)
+FILTERS = json_value("filters", "keys `name`, `id`, `driver`, `label`, `type`, `dangling`")
 ROUTES = [
-    web.post("/network/create", create),
-    web.get("/networks", listing),
-    web.get("/network/inspect", inspect),
-    web.delete("/network", remove),
-    web.post("/networks/prune", prune),
-    web.post("/network/connect", connect),
-    web.post("/network/disconnect", disconnect),
-    web.get("/pod/{pod}/portmappings", list_ports),
-    web.put("/pod/{pod}/portmappings/{action}", edit_ports),
+    Route(
+        "POST",
+        "/network/create",
+        create,
+        body=Body(
+            "Docker's: `{Name, IPAM, Internal, EnableIPv6, Labels, Options}`", schema="Network"
+        ),
+        answer="`{Id, Warning}`",
+        status=201,
+    ),
+    Route("GET", "/networks", listing, FILTERS, answer="a list of networks, in Docker's form"),
+    Route("GET", "/network/inspect", inspect, NETWORK, answer="the network, in Docker's form"),
+    Route(
+        "DELETE",
+        "/network",
+        remove,
+        NETWORK,
+        answer="nothing; 409 when a pod is in it",
+        status=204,
+    ),
+    Route("POST", "/networks/prune", prune, FILTERS, answer="`{NetworksDeleted}`"),
+    Route(
+        "POST",
+        "/network/connect",
+        connect,
+        body=Body("`{Container, Network, EndpointConfig}`", schema="Connect"),
+    ),
+    Route(
+        "POST",
+        "/network/disconnect",
+        disconnect,
+        body=Body("`{Container, Network}`", schema="Disconnect"),
+    ),
+    Route(
+        "GET",
+        "/pod/{pod}/portmappings",
+        list_ports,
+        answer="`{portMappings: [{containerPort, hostPort, protocol, hostIP}]}`",
+    ),
+    Route(
+        "PUT",
+        "/pod/{pod}/portmappings/{action}",
+        edit_ports,
+        body=Body("an array of `{containerPort, hostPort, protocol, hostIP}`", schema="Ports"),
+        answer="nothing",
+        status=204,
+    ),
 ]

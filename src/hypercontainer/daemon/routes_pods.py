@@ -9,6 +9,7 @@ from ..pods.spec_container import MAX_GRACE
 from ..pods.values import parse_signal
 from . import params
 from .context import of
+from .routing import POD, Body, Route, flag, number, text
 
 
 async def create(request: web.Request) -> web.Response:
@@ -121,15 +122,56 @@ def _vm_status(pod: Pod) -> str:
     return "paused" if paused else "associated"
 
 
+GRACE = number("timeout", 0, MAX_GRACE, "seconds; default: each container's")
 ROUTES = [
-    web.post("/pod/create", create),
-    web.post("/container/create", create_container),
-    web.post("/pod/start", start),
-    web.post("/pod/stop", stop),
-    web.post("/pod/kill", kill),
-    web.post("/pod/pause", pause),
-    web.post("/pod/unpause", unpause),
-    web.delete("/pod", remove),
-    web.get("/pod/info", info),
-    web.get("/list", listing),
+    Route(
+        "POST",
+        "/pod/create",
+        create,
+        body=Body("a [pod specification](pod-spec.md)", schema="Pod"),
+        answer="`{ID, Containers: [id…]}`; 404 names the missing image; no VM is started",
+        status=201,
+    ),
+    Route(
+        "POST",
+        "/container/create",
+        create_container,
+        POD,
+        body=Body("a container of a [pod specification](pod-spec.md)", schema="Container"),
+        answer="`{ID}`; a running pod takes containers too",
+        status=201,
+    ),
+    Route("POST", "/pod/start", start, POD, answer="`{}`; containers that run are left alone"),
+    Route(
+        "POST", "/pod/stop", stop, POD, GRACE, original=("stopVm",), answer="`{ID, Code, Cause}`"
+    ),
+    Route(
+        "POST",
+        "/pod/kill",
+        kill,
+        text("podName", "or `podId`"),
+        text("podId"),
+        text("container", "only this one"),
+        text("signal", "name or number (15)"),
+    ),
+    Route("POST", "/pod/pause", pause, POD, answer="nothing", status=204),
+    Route("POST", "/pod/unpause", unpause, POD, answer="nothing", status=204),
+    Route(
+        "DELETE",
+        "/pod",
+        remove,
+        POD,
+        flag("force"),
+        answer="`{ID, Code, Cause}`; 409 while it runs, unless `force`",
+    ),
+    Route("GET", "/pod/info", info, text("podName", "or `podId`"), text("podId"), answer="PodInfo"),
+    Route(
+        "GET",
+        "/list",
+        listing,
+        text("item", choices=("pod", "container", "vm")),
+        text("pod"),
+        text("vm"),
+        answer='`{item, podData or cData or vmData: ["id:name:…"]}`',
+    ),
 ]

@@ -13,6 +13,7 @@ from ..images.auth import from_header
 from . import params
 from .context import of
 from .jsonlines import LineStream
+from .routing import LINES, TAR, Body, Route, json_value, text, texts
 from .tarstream import send_tar
 
 _PIECE = 1 << 20
@@ -106,8 +107,40 @@ async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 ROUTES = [
-    web.post("/auth", auth),
-    web.post("/image/push", push),
-    web.post("/image/tag", tag),
-    web.route("GET", "/images/save", save),
+    Route(
+        "POST",
+        "/auth",
+        auth,
+        body=Body("Docker's AuthConfig", schema="Auth"),
+        answer="`{Status}`",
+    ),
+    Route(
+        "POST",
+        "/image/push",
+        push,
+        text("remote", "the image's name", required=True),
+        text("tag"),
+        headers=("X-Registry-Auth",),
+        answer="progress",
+        media=LINES,
+    ),
+    Route(
+        "POST",
+        "/image/tag",
+        tag,
+        text("imageName", required=True),
+        text("repo", required=True),
+        text("tag"),
+        status=201,
+    ),
+    Route(
+        "GET",
+        "/images/save",
+        save,
+        texts("names", "images; several times"),
+        text("format", "empty: Docker's; `oci`"),
+        json_value("refs", "an object: names in an OCI layout"),
+        answer="an archive",
+        media=TAR,
+    ),
 ]

@@ -12,6 +12,7 @@ from ..pods.model import Container
 from ..pods.service import PodService
 from . import params
 from .context import of
+from .routing import CONTAINER, LINES, POD, Route, flag, text
 
 _INTERVAL = 1.0
 
@@ -97,7 +98,25 @@ async def top(request: web.Request) -> web.Response:
 
 
 ROUTES = [
-    web.get("/container/stats", container_stats),
-    web.get("/pod/stats", pod_stats),
-    web.get("/container/top", top),
+    Route(
+        "GET",
+        "/container/stats",
+        container_stats,
+        text("container", "one"),
+        text("containers", "several, with commas; neither: all that run"),
+        flag("stream", "`0`: once, after a second"),
+        flag("one-shot", "at once"),
+        answer="an object each second, in Docker's form, with `vm` (what the VM takes of the host);"
+        " arrays of them for several",
+        media=LINES,
+    ),
+    Route("GET", "/pod/stats", pod_stats, POD, answer="PodStats"),
+    Route(
+        "GET",
+        "/container/top",
+        top,
+        CONTAINER,
+        text("ps_args", "refused: the guest's init lists them, not ps"),
+        answer="`{Titles, Processes}`; pids are the guest's",
+    ),
 ]

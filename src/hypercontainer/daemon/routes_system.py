@@ -10,6 +10,7 @@ from aiohttp import web
 from .. import __version__
 from ..pods.model import Status
 from .context import of
+from .routing import Route
 
 API_VERSION = "1.17"
 _QEMU = "qemu-system-x86_64"
@@ -100,8 +101,24 @@ def _os_name() -> str:
         return "Linux"
 
 
+async def openapi(request: web.Request) -> web.Response:
+    """The routes, as programs read them."""
+    from .openapi import document
+    from .route_table import routes
+
+    return web.json_response(document(routes()))
+
+
 ROUTES = [
-    web.get("/_ping", ping),
-    web.get("/version", version),
-    web.get("/info", info),
+    Route("GET", "/openapi.json", openapi, answer="this reference as an OpenAPI 3.0 document"),
+    Route("GET", "/_ping", ping, answer="`OK`", media="text/plain"),
+    Route(
+        "GET",
+        "/version",
+        version,
+        answer="`{version, api_version, kernel, accel, qemu, python, os, pid}`",
+    ),
+    Route(
+        "GET", "/info", info, answer="numbers of containers, pods and images; directories, memory"
+    ),
 ]

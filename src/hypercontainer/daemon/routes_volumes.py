@@ -10,6 +10,7 @@ from ..volumes import Volume
 from . import params
 from .context import of
 from .routes_events import filters
+from .routing import Body, Route, flag, json_value, text
 
 _KEYS = ("name", "driver", "driveropts", "labels", "clustervolumespec")
 
@@ -90,10 +91,45 @@ async def prune(request: web.Request) -> web.Response:
     return web.json_response({"VolumesDeleted": removed, "SpaceReclaimed": size})
 
 
+NAME = text("name", required=True)
 ROUTES = [
-    web.post("/volume/create", create),
-    web.route("GET", "/volumes", listing),
-    web.route("GET", "/volume/inspect", inspect),
-    web.delete("/volume", remove),
-    web.post("/volumes/prune", prune),
+    Route(
+        "POST",
+        "/volume/create",
+        create,
+        body=Body("`{Name, Driver, DriverOpts, Labels}`", schema="Volume"),
+        answer="the volume; without a name an anonymous one",
+        status=201,
+    ),
+    Route(
+        "GET",
+        "/volumes",
+        listing,
+        json_value("filters", "`{name, driver, label, dangling: [value…]}`"),
+        answer="`{Volumes: […], Warnings}`",
+    ),
+    Route(
+        "GET",
+        "/volume/inspect",
+        inspect,
+        NAME,
+        answer="`{Name, Driver, Mountpoint, Labels, Options, CreatedAt, Scope, UsedBy}`",
+    ),
+    Route(
+        "DELETE",
+        "/volume",
+        remove,
+        NAME,
+        flag("force", "it need not be there"),
+        answer="nothing; 409 when a container uses it",
+        status=204,
+    ),
+    Route(
+        "POST",
+        "/volumes/prune",
+        prune,
+        json_value("filters", "keys `label`, `all`"),
+        answer="`{VolumesDeleted, SpaceReclaimed}`: anonymous ones that no container uses, with"
+        " `all` named ones too",
+    ),
 ]

@@ -12,23 +12,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from ..errors import BadRequest, HyperError, NotSupported, to_wire
-from . import (
-    routes_containers,
-    routes_events,
-    routes_files,
-    routes_images,
-    routes_life,
-    routes_networks,
-    routes_pods,
-    routes_registry,
-    routes_stats,
-    routes_system,
-    routes_volumes,
-)
+from ..errors import BadRequest, HyperError, to_wire
 from .config import ACTIVATION, Config, check_exposure
 from .context import CONTEXT, Context
 from .params import MAX_BODY
+from .route_table import routes
+from .routing import Route
 from .supervisor import name_of, need_sockets
 
 log = logging.getLogger(__name__)
@@ -41,39 +30,6 @@ _LINGER = 1.0  # seconds for which a body that nobody wants any more is read, af
 _PATIENT = ("/attach", "/exec/start", "/execvm", "/exitcode", "/container/logs", "/events")
 _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 
-# Routes of the original that come with later versions.
-LATER = (
-    ("POST", "/pod/labels"),
-    ("POST", "/container/commit"),
-    ("POST", "/image/build"),
-    ("GET", "/service/list"),
-    ("POST", "/service/add"),
-    ("POST", "/service/update"),
-    ("DELETE", "/service"),
-)
-
-
-async def _later(request: web.Request) -> web.StreamResponse:
-    raise NotSupported(f"{request.method} {request.path}: not supported yet")
-
-
-def routes() -> list[web.RouteDef]:
-    """All routes, without versions."""
-    return [
-        *routes_system.ROUTES,
-        *routes_events.ROUTES,
-        *routes_stats.ROUTES,
-        *routes_life.ROUTES,
-        *routes_pods.ROUTES,
-        *routes_containers.ROUTES,
-        *routes_images.ROUTES,
-        *routes_registry.ROUTES,
-        *routes_files.ROUTES,
-        *routes_volumes.ROUTES,
-        *routes_networks.ROUTES,
-        *(web.route(method, path, _later) for method, path in LATER),
-    ]
-
 
 def application(context: Context) -> web.Application:
     """The web application; each route also as /v1.2/PATH."""
@@ -81,9 +37,18 @@ def application(context: Context) -> web.Application:
     app[CONTEXT] = context
     app[_WAITING] = set()
     for route in routes():
-        app.router.add_route(route.method, route.path, route.handler)
-        app.router.add_route(route.method, r"/v{version:\d[\d.]*}" + route.path, route.handler)
+        app.router.add_route(route.method, route.path, _called(route))
+        app.router.add_route(route.method, r"/v{version:\d[\d.]*}" + route.path, _called(route))
     return app
+
+
+def _called(route: Route) -> Handler:
+    """A coroutine function, which is what aiohttp takes for a handler."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await route(request)
+
+    return handler
 
 
 def error_response(error: HyperError) -> web.Response:
