@@ -108,7 +108,7 @@ def request(
         ("GET", "/container/json?container=none", None, 404, "not_found"),
         ("POST", "/attach?container=none", None, 400, "bad_request"),
         ("GET", "/exitcode?container=none", None, 404, "not_found"),
-        ("POST", "/container/rename", None, 501, "not_supported"),
+        ("GET", "/containers?al=1", None, 400, "bad_request"),
         ("GET", "/list?item=house", None, 400, "bad_request"),
     ],
 )
