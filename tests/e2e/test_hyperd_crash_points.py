@@ -22,7 +22,7 @@ from tests.e2e.hyperd_process import Hyperd, wait_until
 pytestmark = pytest.mark.timeout(1200)
 
 COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
-POINTS = os.environ.get("HYPER_CRASH_POINTS", "2")
+POINTS = os.environ.get("HYPER_CRASH_POINTS", "1")
 SEED = os.environ.get("HYPER_SEED", datetime.date.today().isoformat())
 VOLUMES = [{"path": "/own", "detail": {"name": "kept"}}, {"path": "/anonymous"}]
 
@@ -148,7 +148,7 @@ def settled(hyperd: Crashing) -> list[str]:
     steps: list[str] = []
     while (now := hyperd.steps()) != steps or not steps:
         steps = now
-        time.sleep(0.7)
+        time.sleep(0.4)
     return steps
 
 
@@ -158,6 +158,7 @@ def status(hyperd: Hyperd) -> str:
     assert len(found) <= 1, found
     if not found:
         return ""
+    wait_until(lambda: hyperd.state_of("victim")["Status"] != "starting", "the end of its start")
     assert found[0]["Names"] == ["/victim"]
     return str(hyperd.state_of("victim")["Status"])
 

@@ -37,6 +37,7 @@ def main() -> int:
     print(f"soak: seed {seed}, {options.seconds:g} s, {options.workers} workers", flush=True)
     with tempfile.TemporaryDirectory(prefix="hyper-soak-", dir="/var/tmp") as name:
         hyperd = Hyperd(Path(name))
+        hyperd.bridge = "hyper0"
         try:
             return _run(hyperd, options.seconds, seed, options.workers)
         finally:
@@ -46,6 +47,7 @@ def main() -> int:
 def _run(hyperd: Hyperd, seconds: float, seed: int, workers: int) -> int:
     hyperd.start()
     hyperd.load_image()
+    account.warm_up(hyperd)
     before = account.everything(hyperd)
     deadline = time.monotonic() + seconds
     threads = [Worker(hyperd, number, seed, deadline) for number in range(workers)]

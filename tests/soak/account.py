@@ -15,7 +15,8 @@ from tests.e2e import leaks
 from tests.e2e.hyperd_process import Hyperd
 
 _SETTLE_BOUND = 90.0
-_NAME = re.compile(r"\0-name\0w\d+-\d+,")
+_NAME = re.compile(r"\0-name\0(w\d+-\d+|ready),")
+_RULE = re.compile(r"meta nfproto ipv4 tcp dport (\d+) dnat")
 _LIVE = ("running", "paused")
 _MOVING = ("starting", "restarting", "removing")
 
@@ -55,6 +56,9 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
     alive = [s for s in sandboxes.values() if s is not None and s["alive"]]
     emulators = sorted(int(s["vmm_pid"]) for s in alive)
     directories = _names(hyperd.root / "containers")
+    ports = sorted({port for c in live for port in _ports(c)})
+    cards = [card for c in live for card in _cards(c)]
+    rules = "\n".join(network()["rules"])
     volumes = {m["Name"] for c in containers for m in c["Mounts"] if m.get("Name")}
     stored = {p.name for p in (hyperd.root / "volumes").iterdir()}
     checks = [
@@ -62,7 +66,12 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
         ("containers and directories of them", sorted({*ids, *directories}), ids),
         ("live pods and sandboxes", pods, sorted(sandboxes)),
         ("sandboxes and those that live", sorted(sandboxes), sorted(s["id"] for s in alive)),
-        ("QEMUs of sandboxes and those that run", emulators, _emulators()),
+        ("QEMUs of sandboxes and those that run", emulators, _emulators(emulators)),
+        ("published ports and rules", ports, sorted(map(int, _RULE.findall(rules)))),
+        ("published ports and sockets", ports, _listening()),
+        ("cards and taps", len(cards), sum(i.startswith("hyt-") for i in network()["interfaces"])),
+        ("addresses, each once", sorted(set(cards)), sorted(cards)),
+        ("addresses and rows", sorted(cards), _addresses(hyperd)),
         ("anonymous volumes, used and stored", _anonymous(volumes), _anonymous(stored)),
     ]
     return [
@@ -70,11 +79,35 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
     ]
 
 
+def _ports(container: dict[str, Any]) -> list[int]:
+    published = container["NetworkSettings"].get("Ports") or {}
+    return [int(one["HostPort"]) for bound in published.values() for one in bound or []]
+
+
+def _cards(container: dict[str, Any]) -> list[str]:
+    networks = container["NetworkSettings"].get("Networks") or {}
+    return [str(one["IPAddress"]) for one in networks.values() if one.get("IPAddress")]
+
+
+def _listening() -> list[int]:
+    """Ports of TCP of this namespace that somebody listens on but the name server, each once."""
+    lines = _output("ss", "-Hltn").splitlines()
+    return sorted({int(line.split()[3].rpartition(":")[2]) for line in lines} - {53})
+
+
+def _addresses(hyperd: Hyperd) -> list[str]:
+    with sqlite3.connect(f"file:{hyperd.root}/hyperd.db?mode=ro", uri=True) as database:
+        rows = [json.loads(row[0]) for row in database.execute("SELECT data FROM endpoints")]
+    return sorted(str(row["ipv4"]) for row in rows if row["active"])
+
+
 def _anonymous(names: set[str]) -> list[str]:
     return sorted(name for name in names if re.fullmatch("[0-9a-f]{64}", name) or "." in name)
 
 
-def _differ(wanted: list[Any], found: list[Any]) -> str:
+def _differ(wanted: Any, found: Any) -> str:
+    if not isinstance(wanted, list):
+        return f"{wanted} against {found}"
     missing = [item for item in wanted if item not in found]
     more = [item for item in found if item not in wanted]
     return f"missing {missing}, too many {more}, {len(wanted)} against {len(found)}"
@@ -89,22 +122,32 @@ def _rows(hyperd: Hyperd) -> list[str]:
         return sorted(row[0] for row in database.execute("SELECT id FROM containers"))
 
 
-def _emulators() -> list[int]:
-    """The pids of the QEMUs in this network namespace with a name such as workers give."""
+def _emulators(wanted: list[int]) -> list[int]:
+    """The pids of the QEMUs in this network namespace but those that wait for a pod."""
     own = os.readlink("/proc/self/ns/net")
-    return sorted(
-        int(entry.name)
+    found = {
+        int(entry.name): name
         for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _is_emulator(entry, own)
-    )
+        if entry.name.isdigit() and (name := _emulator_name(entry, own))
+    }
+    return sorted(pid for pid, name in found.items() if name != "ready" or pid in wanted)
 
 
-def _is_emulator(entry: Path, namespace: str) -> bool:
+def _emulator_name(entry: Path, namespace: str) -> str:
+    """What a QEMU is called; "" for other processes and those of other namespaces."""
     try:
-        arguments = (entry / "cmdline").read_bytes().decode(errors="replace")
-        return bool(_NAME.search(arguments)) and os.readlink(entry / "ns/net") == namespace
+        match = _NAME.search((entry / "cmdline").read_bytes().decode(errors="replace"))
+        return match[1] if match and os.readlink(entry / "ns/net") == namespace else ""
     except OSError:
-        return False
+        return ""
+
+
+def warm_up(hyperd: Hyperd) -> None:
+    """Have hyperd make what it keeps once it has been needed: a bridge, and a table of rules."""
+    ports = [{"containerPort": 80}]
+    hyperd.run("true", name="w0-0", pod_network="bridge", pod_portmappings=ports)
+    hyperd.client.remove_container("w0-0", force=True)
+    hyperd.nothing_left()
 
 
 def everything(hyperd: Hyperd) -> dict[str, set[str]]:

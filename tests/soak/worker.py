@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -18,10 +19,15 @@ from hypercontainer.errors import (
 )
 from tests.e2e.hyperd_process import Hyperd
 
-COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.3; done"
+COUNT = "httpd -p 80 -h /etc; i=0; while :; do echo $i; i=$((i+1)); sleep 0.3; done"
 MOST = 5
 _AWAY = ("no_daemon", "timeout")
 _RETRY_BOUND = 60.0
+_NETWORKS: tuple[dict[str, Any], ...] = (
+    {"pod_network": "none"},
+    {"pod_network": "bridge"},
+    {"pod_network": "bridge", "pod_portmappings": [{"containerPort": 80}]},
+)
 _POLICIES = ("no", "no", "no", "always", "on-failure:3")
 
 
@@ -48,6 +54,7 @@ class Worker(threading.Thread):
             (4, self._do_start),
             (6, self._do_exec),
             (3, self._do_logs),
+            (4, self._do_fetch),
             (2, self._do_stop),
             (2, self._do_crash),
             (1, self._do_pause),
@@ -130,9 +137,10 @@ class Worker(threading.Thread):
             "none": [],
         }[self._random.choice(kinds)]
         policy = self._random.choice(_POLICIES)
+        network = self._random.choice(_NETWORKS)
         if self._ask(
             lambda: self._hyperd.create(
-                "sh", "-c", COUNT, name=pod, volumes=volumes, restartPolicy=policy
+                *("sh", "-c", COUNT), name=pod, volumes=volumes, restartPolicy=policy, **network
             )
         ):
             self._expect(pod, "created")
@@ -166,6 +174,32 @@ class Worker(threading.Thread):
             if number not in ("0", str(previous + 1)):
                 raise Lost(f"the log of {pod} has {number!r} after {previous} in line {line}")
             previous = int(number)
+
+    def _do_fetch(self, pod: str) -> None:
+        """A published port is served as long as its VM lives, whatever becomes of hyperd."""
+        before = self._vm_and_port(pod)
+        if before is None:
+            return
+        end = time.monotonic() + _RETRY_BOUND
+        while _fetched(before[1]) != b"root:x:0:0:":
+            if self._vm_and_port(pod) != before:
+                return
+            if time.monotonic() > end:
+                raise Lost(f"{pod} runs, and does not answer at its port {before[1]}")
+            time.sleep(0.3)
+
+    def _vm_and_port(self, pod: str) -> tuple[int, int] | None:
+        """The VM of a running pod and the port that is published; None without."""
+        found: list[dict[str, Any]] = []
+        if not self._ask(
+            lambda: found.append(self._hyperd.client.inspect_container(pod)), NotFound
+        ):
+            return None
+        (about,) = found
+        ports = (about["NetworkSettings"].get("Ports") or {}).get("80/tcp") or []
+        if about["State"]["Status"] != "running" or not ports:
+            return None
+        return int(about["VM"].get("VmmPid") or 0), int(ports[0]["HostPort"])
 
     def _do_stop(self, pod: str) -> None:
         if self._ask(lambda: self._hyperd.client.stop_container(pod, 0), NotRunning):
@@ -226,6 +260,19 @@ class Worker(threading.Thread):
         name = f"v{self._number}"
         if (self._hyperd.root / "volumes" / name).exists():
             self._hyperd.client.remove_volume(name)
+
+
+def _fetched(port: int) -> bytes:
+    """The beginning of /etc/passwd of the container behind a port; empty if that fails."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(b"GET /passwd HTTP/1.0\r\n\r\n")
+            data = b""
+            while part := sock.recv(4096):
+                data += part
+    except OSError:
+        return b""
+    return data.partition(b"\r\n\r\n")[2][:11]
 
 
 def _is_away(error: HyperError) -> bool:
