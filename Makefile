@@ -9,7 +9,7 @@ PYTEST := $(PYTHON) -m pytest
 PREFIX := /usr/local
 UNITDIR := $(PREFIX)/lib/systemd/system
 
-.PHONY: help setup demo test test-unit test-engines test-conformance lint format hyperkernel \
+.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lint format hyperkernel \
 	distribution-kernel kernel initrd hyperstart fuzz bench install clean
 
 help:
@@ -24,6 +24,8 @@ help:
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
 	@echo 'make test-conformance'
 	@echo '                  runv under the tests of runc and of crun, which are fetched (as root)'
+	@echo 'make test-crashes hyperd killed before every step of what it does (as root, 15 minutes)'
+	@echo 'make soak         pods come and go while hyperd is killed; DURATION=540 SEED=N (as root)'
 	@echo 'make lint         ruff, mypy, layers'
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
@@ -75,6 +77,13 @@ test-unit: setup
 test-engines: setup kernel
 	@tools/setup engines
 	$(PYTEST) tests/engines $(ARGS)
+
+test-crashes: setup kernel
+	HYPER_CRASH_POINTS=all $(PYTEST) tests/e2e/test_hyperd_crash_points.py $(ARGS)
+
+# SEED=N repeats what a run did; pods come and go for DURATION seconds.
+soak: setup kernel
+	$(PYTHON) -m tests.soak --seconds $(or $(DURATION),540) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-conformance: setup kernel
 	$(PYTHON) -m tests.conformance.run $(ARGS)

@@ -171,7 +171,9 @@ def network() -> dict[str, set[str]]:
             for address in link["addr_info"]
             if address["family"] == "inet"
         },
-        "routes": set(_output("ip", "route").splitlines()),
+        "routes": {
+            line.removesuffix("linkdown ").strip() for line in _output("ip", "route").splitlines()
+        },
         "rules": set(_output("nft", "list", "ruleset").splitlines()),
     }
 

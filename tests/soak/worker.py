@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypercontainer.errors import (
+    BadRequest,
     Conflict,
     HyperError,
     NotFound,
@@ -26,6 +27,8 @@ _RETRY_BOUND = 60.0
 _NETWORKS: tuple[dict[str, Any], ...] = (
     {"pod_network": "none"},
     {"pod_network": "bridge"},
+    {"pod_network": "own"},
+    {"pod_network": "own", "pod_portmappings": [{"containerPort": 80}]},
     {"pod_network": "bridge", "pod_portmappings": [{"containerPort": 80}]},
 )
 _POLICIES = ("no", "no", "no", "always", "on-failure:3")
@@ -48,6 +51,7 @@ class Worker(threading.Thread):
         self._deadline = deadline
         self._number = number
         self._made = 0
+        self._network = f"n{number}"
         # The pods that must be there, with the statuses that their container may have.
         self._pods: dict[str, set[str]] = {}
         self._actions: list[tuple[int, Callable[[str], None]]] = [
@@ -58,12 +62,15 @@ class Worker(threading.Thread):
             (2, self._do_stop),
             (2, self._do_crash),
             (1, self._do_pause),
+            (1, self._do_move),
             (3, self._do_remove),
             (1, self._do_force),
         ]
 
     def run(self) -> None:
         """Act."""
+        while not self._has_network():
+            time.sleep(0.2)
         while time.monotonic() < self._deadline:
             try:
                 self._act()
@@ -126,6 +133,22 @@ class Worker(threading.Thread):
             self._pods.pop(pod, None)
         return status
 
+    def _has_network(self) -> bool:
+        """Whether the worker's own network is there; makes it."""
+        create = self._hyperd.client.create_network
+        return self._ask(lambda: create(self._network)) or self._ask(
+            lambda: self._hyperd.client.inspect_network(self._network), NotFound
+        )
+
+    def _do_move(self, pod: str) -> None:
+        """Put it into the worker's network, or take it out."""
+        client = self._hyperd.client
+        fine = (Conflict, NotFound, NotRunning, VMError, BadRequest)
+        if self._random.random() < 0.5:
+            self._ask(lambda: client.connect_network(self._network, pod), *fine)
+        else:
+            self._ask(lambda: client.disconnect_network(self._network, pod), *fine)
+
     def _do_create(self) -> None:
         self._made += 1
         pod = f"w{self._number}-{self._made}"
@@ -137,7 +160,9 @@ class Worker(threading.Thread):
             "none": [],
         }[self._random.choice(kinds)]
         policy = self._random.choice(_POLICIES)
-        network = self._random.choice(_NETWORKS)
+        network = dict(self._random.choice(_NETWORKS))
+        if network["pod_network"] == "own":
+            network["pod_network"] = self._network
         if self._ask(
             lambda: self._hyperd.create(
                 *("sh", "-c", COUNT), name=pod, volumes=volumes, restartPolicy=policy, **network
@@ -260,6 +285,7 @@ class Worker(threading.Thread):
         name = f"v{self._number}"
         if (self._hyperd.root / "volumes" / name).exists():
             self._hyperd.client.remove_volume(name)
+        self._hyperd.client.remove_network(self._network)
 
 
 def _fetched(port: int) -> bytes:
