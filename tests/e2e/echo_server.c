@@ -30,9 +30,9 @@ static void serve_stream(int client, const struct sockaddr_in6 *peer)
     exit(0);
 }
 
-static void serve(int port, int kind)
+static int bound(int port, int kind)
 {
-    struct sockaddr_in6 own = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)}, peer;
+    struct sockaddr_in6 own = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
     int on = 1, off = 0, sock = socket(AF_INET6, kind, 0);
     setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
@@ -40,6 +40,12 @@ static void serve(int port, int kind)
         exit(1);
     if (kind == SOCK_STREAM)
         listen(sock, 64);
+    return sock;
+}
+
+static void serve(int sock, int kind)
+{
+    struct sockaddr_in6 peer;
     for (;;) {
         socklen_t size = sizeof peer;
         if (kind == SOCK_STREAM) {
@@ -62,10 +68,11 @@ int main(int count, char **ports)
 {
     signal(SIGCHLD, SIG_IGN);
     for (int i = 1; i < count; i++) {
+        int stream = bound(atoi(ports[i]), SOCK_STREAM), datagram = bound(atoi(ports[i]), SOCK_DGRAM);
         if (fork() == 0)
-            serve(atoi(ports[i]), SOCK_STREAM);
+            serve(stream, SOCK_STREAM);
         if (fork() == 0)
-            serve(atoi(ports[i]), SOCK_DGRAM);
+            serve(datagram, SOCK_DGRAM);
     }
     puts("ready");
     fflush(stdout);
