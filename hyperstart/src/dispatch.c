@@ -17,6 +17,7 @@
 #include "path.h"
 #include "pod.h"
 #include "power.h"
+#include "services.h"
 #include "report.h"
 
 static void answer(uint64_t seq, const struct failure *failure)
@@ -43,6 +44,12 @@ static int routes_work(const void *argument, struct failure *failure)
         if (net_setup_route(&request->routes.items[i], failure) < 0)
             return -1;
     return 0;
+}
+
+static int services_work(const void *argument, struct failure *failure)
+{
+    const struct request *request = argument;
+    return services_set(request->services.items, request->services.count, failure);
 }
 
 static int update_work(const void *argument, struct failure *failure)
@@ -179,6 +186,9 @@ void dispatch(const struct request *request)
         break;
     case SETUPROUTE:
         start_job(request, routes_work);
+        break;
+    case SETSERVICES:
+        start_job(request, services_work);
         break;
     case DESTROYPOD:
         power_down(request->seq);

@@ -1,5 +1,6 @@
 #include "request.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +177,47 @@ static void decode_routes(struct json *json, struct request *request)
     }
 }
 
+/* Members "ip" and "port". */
+static struct socket_address decode_socket_address(struct json *json, int object)
+{
+    struct socket_address at = {0};
+    const char *ip = json_string(json, object, "ip", JSON_REQUIRED);
+    at.port = (uint16_t)json_int(json, object, "port", 1, 65535, 0);
+    if (ip && inet_pton(AF_INET, ip, &at.address) != 1)
+        fail(json->failure, FAIL_BAD_REQUEST, "bad address %.64s", ip);
+    else if (!at.port)
+        fail(json->failure, FAIL_BAD_REQUEST, "port is missing");
+    return at;
+}
+
+static void decode_service(struct json *json, int object, struct service_spec *spec)
+{
+    size_t count;
+    spec->at = decode_socket_address(json, object);
+    spec->udp = json_bool(json, object, "udp", false);
+    int array = json_array(json, object, "backends", &count);
+    if (array < 0)
+        return;
+    spec->backends = arena_array(json->arena, count, sizeof *spec->backends);
+    spec->backends_count = count;
+    int item = json_first(json, array);
+    for (size_t i = 0; i < count && !json->failure->code; i++, item = json_after(json, item))
+        spec->backends[i] = decode_socket_address(json, item);
+}
+
+static void decode_services(struct json *json, struct request *request)
+{
+    size_t count;
+    int array = json_array(json, 0, "services", &count);
+    if (array < 0)
+        return;
+    request->services.items = arena_array(json->arena, count, sizeof *request->services.items);
+    request->services.count = count;
+    int item = json_first(json, array);
+    for (size_t i = 0; i < count && !json->failure->code; i++, item = json_after(json, item))
+        decode_service(json, item, &request->services.items[i]);
+}
+
 static void decode_by_code(struct json *json, struct request *request)
 {
     switch (request->code) {
@@ -229,6 +271,9 @@ static void decode_by_code(struct json *json, struct request *request)
         break;
     case SETUPROUTE:
         decode_routes(json, request);
+        break;
+    case SETSERVICES:
+        decode_services(json, request);
         break;
     case DESTROYPOD:
     case PING:

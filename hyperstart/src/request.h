@@ -35,6 +35,7 @@ enum message_code {
     FREEZECONTAINER = 29,
     STATS = 30,
     SETTIME = 31,
+    SETSERVICES = 32,
 };
 
 #define ID_MAX 128
@@ -210,6 +211,17 @@ struct route_spec {
     char *destination, *gateway, *device;
 };
 
+struct socket_address {
+    uint32_t address; /* IPv4, in network order */
+    uint16_t port;    /* in host order */
+};
+
+struct service_spec {
+    struct socket_address at, *backends;
+    size_t backends_count;
+    bool udp;
+};
+
 struct request {
     uint32_t code;
     uint64_t seq; /* 0: unknown, the message can't even be answered */
@@ -228,6 +240,10 @@ struct request {
             struct route_spec *items;
             size_t count;
         } routes;
+        struct {
+            struct service_spec *items;
+            size_t count;
+        } services;
         struct pairs cgroup; /* UPDATECONTAINER */
     };
 };

@@ -211,6 +211,13 @@ TEST(small_requests)
     CHECK(decode(SETUPROUTE, "{\"seq\":1,\"routes\":[{\"dest\":\"default\",\"device\":\"e\"}]}")
           == 0);
     CHECK(request.routes.count == 1);
+    CHECK(decode(SETSERVICES, "{\"seq\":1,\"services\":[{\"ip\":\"10.0.0.1\",\"port\":80,\"backends\":"
+                              "[{\"ip\":\"10.0.0.2\",\"port\":8080}]}]}") == 0);
+    CHECK(request.services.count == 1 && request.services.items[0].backends_count == 1);
+    CHECK(request.services.items[0].backends[0].port == 8080 && !request.services.items[0].udp);
+    CHECK(decode(SETSERVICES, "{\"seq\":1,\"services\":[{\"ip\":\"10.0.0.x\",\"port\":80}]}") < 0);
+    CHECK(decode(SETSERVICES, "{\"seq\":1,\"services\":[{\"ip\":\"10.0.0.1\"}]}") < 0);
+    CHECK(decode(SETSERVICES, "{\"seq\":1,\"services\":[{\"ip\":\"10.0.0.1\",\"port\":70000}]}") < 0);
     CHECK(decode(STARTPOD, "{\"seq\":1,\"time\":[5,6],\"entropy\":\"QUJD\","
                            "\"share\":{\"tag\":\"t\",\"fstype\":\"9p\"}}") == 0);
     CHECK(request.pod.seconds == 5 && request.pod.nanoseconds == 6);

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.errors import BadRequest, Conflict, NotFound
+from hypercontainer.errors import BadRequest, Conflict, NotFound, NotSupported
 from hypercontainer.sandbox import read_state
 from tests.e2e.command_line import Hyper
 from tests.e2e.hyperd_process import wait_until
@@ -348,3 +348,61 @@ def test_without_the_firewall_ports_are_passed_on(
             assert rules(host) == ""
         finally:
             hyperd.close()
+
+
+def test_services_spread_connections_over_backends(
+    daemon: NetHyperd, server: list[dict[str, Any]], hyperkernel: None
+) -> None:
+    backends = [serving(daemon, server, str(port)) for port in (8001, 8002)]
+    hosts = [
+        {"hostIP": daemon.address_of(container), "hostPort": port}
+        for container, port in zip(backends, (8001, 8002), strict=True)
+    ]
+    service = {"serviceIP": "10.254.0.1", "servicePort": 80, "hosts": hosts}
+    container = daemon.run("sleep", "1000", pod_id="client", pod_services=[service])
+    ask = "for i in 1 2 3 4; do echo x | nc 10.254.0.1 80; done"
+    for _ in range(2):
+        code, output = daemon.execute(container, "sh", "-c", ask)
+        assert code == 0 and output.count(daemon.address_of(container)) == 4, output
+        # Either is enough for half of them.
+        daemon.client.update_services("client", [{**service, "hosts": hosts[:1]}])
+    daemon.client.kill_container(backends[1])
+    assert daemon.execute(container, "sh", "-c", ask)[1].count("x") == 4
+    assert daemon.client.list_services("client")[0]["hosts"] == hosts[:1]
+    daemon.client.update_services("client", [])
+    assert daemon.execute(container, "sh", "-c", "echo x | nc -w 1 10.254.0.1 80")[0] != 0
+    for each in (*backends, container):
+        daemon.client.remove_container(each, force=True)
+
+
+def test_without_rights_there_is_the_user_mode_network(
+    tmp_path: Path, server: list[dict[str, Any]]
+) -> None:
+    """As in a container of an engine that gives hyperd no right to make bridges."""
+    with two_hosts() as (host, _):
+        hyperd = WeakHyperd(tmp_path, host)
+        try:
+            hyperd.start()
+            hyperd.load_image()
+            assert "has not the capability NET_ADMIN" in hyperd.log.read_text()
+            container = serving(hyperd, server, "80", pod_portmappings=both(8080))
+            assert hyperd.client.inspect_container(container)["HostConfig"]["NetworkMode"] == "user"
+            assert echoed(host, "127.0.0.1", 8080) == ("10.0.2.2", "10.0.2.2")
+            hyperd.client.delete_ports(container, [{"containerPort": 80}])
+            assert refused(host, "127.0.0.1", 8080)
+            with pytest.raises(NotSupported, match="has not the capability NET_ADMIN"):
+                hyperd.client.create_network("x")
+            with pytest.raises(NotSupported, match="has not the capability NET_ADMIN"):
+                hyperd.create("true", pod_network="bridge")
+        finally:
+            hyperd.close()
+
+
+class WeakHyperd(NetHyperd):
+    """A hyperd without the capability NET_ADMIN."""
+
+    def command(self, *flags: str) -> list[str]:
+        """Its command line."""
+        drop = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+        command = super().command(*flags)
+        return [*command[:2], *drop, *command[2:]]

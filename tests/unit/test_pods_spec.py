@@ -144,6 +144,12 @@ def test_keys_match_without_regard_to_case() -> None:
             pod(portmappings=[{"containerPort": 1, "hostIP": "x"}]),
             "portmappings[0].hostIP: 'x' is not",
         ),
+        (pod(services=[{"serviceIP": "10.0.0.1"}]), "services[0].servicePort: missing"),
+        (pod(services=[{"serviceIP": "fd00::1", "servicePort": 1}]), "services[0].serviceIP: fd00"),
+        (
+            pod(services=[{"serviceIP": "10.0.0.1", "servicePort": 1}] * 2),
+            "services[1]: the service 10.0.0.1:1 is there twice",
+        ),
         (pod(extraHosts=["db"]), "extraHosts[0]: 'db' is not of the form NAME:ADDRESS"),
         (pod(log={"config": {"max-size": "x"}}), "log.config.max-size: 'x' is not a size"),
         (pod(volumes=[{"name": "a"}, {"name": "a"}]), "volumes[1].name: 'a' is used twice"),
@@ -194,7 +200,6 @@ def test_errors_have_the_path_of_the_bad_key(spec: Any, says: str) -> None:
     [
         (pod(interfaces=[{"ifname": "tap0"}]), "interfaces[0].ifname: not supported yet"),
         (pod(portmappings=[{"containerPort": 1, "protocol": "sctp"}]), "portmappings[0].protocol"),
-        (pod(services=[{}]), "services: not supported yet"),
         (pod(portmappingWhiteLists={"a": 1}), "portmappingWhiteLists: not supported yet"),
         (pod(log={"type": "gelf"}), "log.type: log driver gelf is not supported"),
         (pod(volumes=[{"name": "a", "format": "vdi"}]), "volumes[0].format: vdi volumes"),

@@ -110,3 +110,13 @@ class NetworkCalls:
         path = f"/pod/{pod}/portmappings/{action}"
         body = [dict(port) for port in ports]
         self._http.request("PUT", path, body=body, timeout=_PATIENCE).read()
+
+    def list_services(self, pod: str) -> list[dict[str, Any]]:
+        """The in-pod services of a pod: serviceIP, servicePort, protocol, hosts."""
+        answer = self._http.request("GET", "/service/list", {"podId": pod}).json()
+        return [dict(item) for item in answer]
+
+    def update_services(self, pod: str, services: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the in-pod services of a pod."""
+        params: Params = {"podId": pod, "services": json.dumps([dict(s) for s in services])}
+        self._http.request("POST", "/service/update", params, timeout=_PATIENCE).read()

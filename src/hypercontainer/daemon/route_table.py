@@ -11,6 +11,7 @@ from . import (
     routes_networks,
     routes_pods,
     routes_registry,
+    routes_services,
     routes_stats,
     routes_system,
     routes_volumes,
@@ -22,10 +23,6 @@ LATER = (
     Later("POST", "/pod/labels"),
     Later("POST", "/container/commit"),
     Later("POST", "/image/build"),
-    Later("GET", "/service/list"),
-    Later("POST", "/service/add"),
-    Later("POST", "/service/update"),
-    Later("DELETE", "/service"),
 )
 
 _PROGRESS = (
@@ -49,7 +46,7 @@ GROUPS: tuple[tuple[str, str, Sequence[Route]], ...] = (
     ("Files of containers", "", routes_files.ROUTES),
     ("Images", _PROGRESS, [*routes_images.ROUTES, *routes_registry.ROUTES]),
     ("Volumes", "", routes_volumes.ROUTES),
-    ("Networks and ports", "", routes_networks.ROUTES),
+    ("Networks, ports and in-pod services", "", [*routes_networks.ROUTES, *routes_services.ROUTES]),
     ("Not yet", "", LATER),
 )
 """All routes by subject, with a text on each."""

@@ -54,6 +54,7 @@ class Code(IntEnum):
     FREEZECONTAINER = 29
     STATS = 30
     SETTIME = 31
+    SETSERVICES = 32
 
 
 def encode_message(code: int, payload: dict[str, Any]) -> bytes:

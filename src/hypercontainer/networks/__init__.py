@@ -1,7 +1,7 @@
 """Networks between pods: bridges, addresses, published ports, names."""
 
 from .addresses import make_subnet, parse_address
-from .model import DEFAULT, Endpoint, Network, PodNet, Port, Subnet, Wish
+from .model import DEFAULT, Endpoint, Network, PodNet, Port, Service, Subnet, Wish
 from .service import MODES, Networks, Settings
 from .store import NetworkStore
 
@@ -14,6 +14,7 @@ __all__ = [
     "Networks",
     "PodNet",
     "Port",
+    "Service",
     "Settings",
     "Subnet",
     "Wish",

@@ -101,6 +101,35 @@ class Port:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An in-pod service: a virtual address whose connections are spread over backends (IPv4)."""
+
+    ip: str
+    port: int
+    protocol: str
+    backends: tuple[tuple[str, int], ...]
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What makes it another service."""
+        return self.ip, self.port, self.protocol
+
+    def to_guest(self) -> dict[str, Any]:
+        """As the guest is told (SETSERVICES)."""
+        return {
+            "ip": self.ip,
+            "port": self.port,
+            "udp": self.protocol == "udp",
+            "backends": [{"ip": ip, "port": port} for ip, port in self.backends],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Service":
+        """As stored."""
+        return cls(**{**data, "backends": tuple((ip, port) for ip, port in data["backends"])})
+
+
 @dataclass(slots=True)
 class PodNet:
     """What a pod has of networks: its ports, and whom it asks for names of the outside."""
@@ -110,6 +139,7 @@ class PodNet:
     wanted_ports: tuple[Port, ...] = ()
     ports: tuple[Port, ...] = ()
     active: bool = False
+    services: tuple[Service, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As stored."""
@@ -119,7 +149,8 @@ class PodNet:
     def from_json(cls, data: dict[str, Any]) -> "PodNet":
         """The reverse of `to_json`."""
         ports = {key: tuple(Port(**p) for p in data[key]) for key in ("wanted_ports", "ports")}
-        return cls(**{**data, "dns": tuple(data["dns"]), **ports})
+        services = tuple(Service.from_json(s) for s in data.get("services") or ())
+        return cls(**{**data, "dns": tuple(data["dns"]), **ports, "services": services})
 
 
 @dataclass(frozen=True, slots=True)

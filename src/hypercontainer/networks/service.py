@@ -11,7 +11,7 @@ from ..errors import Conflict, HyperError, NotFound, NotSupported
 from ..sandbox import SandboxClient
 from . import links, names, ports
 from .firewall import Firewall
-from .model import DEFAULT, Endpoint, Network, PodNet, Port, Subnet, Wish
+from .model import DEFAULT, Endpoint, Network, PodNet, Port, Service, Subnet, Wish
 from .registry import Registry, default_network
 from .rights import lacking
 from .rules import Target
@@ -134,6 +134,7 @@ class Networks:
         wishes: list[Wish],
         wanted: tuple[Port, ...],
         dns: tuple[str, ...],
+        services: tuple[Service, ...] = (),
     ) -> None:
         """Store what a new pod wants. Raises NotFound, BadRequest, Conflict."""
         endpoints: list[Endpoint] = []
@@ -143,7 +144,7 @@ class Networks:
                 self.require()
                 self.registry.save(PodNet(pod), endpoints)
                 endpoints.append(self.registry.endpoint(pod, wish))
-            self.registry.save(PodNet(pod, dns, wanted), endpoints)
+            self.registry.save(PodNet(pod, dns, wanted, services=services), endpoints)
         except BaseException:
             self.registry.forget(pod)
             raise
@@ -211,6 +212,8 @@ class Networks:
         work = [self._plug(endpoint, client) for endpoint in endpoints]
         if net.ports:
             work.append(self._publish(pod, net.ports, client))
+        if net.services:
+            work.append(client.set_services([s.to_guest() for s in net.services]))
         if endpoints:
             work.append(self._write_names())
         await _all(work)
@@ -354,6 +357,16 @@ class Networks:
         await self._apply()
         if client is not None and gone:
             await client.unpublish([p.to_json() for p in gone])
+
+    async def serve(
+        self, pod: str, services: tuple[Service, ...], client: SandboxClient | None
+    ) -> None:
+        """Replace the in-pod services of a pod. Raises VMError where the guest has none."""
+        net = self.registry.pods.get(pod) or PodNet(pod)
+        if client is not None:
+            await client.set_services([s.to_guest() for s in services])
+        net.services = services
+        self.registry.save(net, self.registry.endpoints_of(pod))
 
     def renamed(self, pod: str) -> None:
         """The names of a pod's containers have changed."""

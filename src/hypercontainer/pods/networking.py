@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from ..errors import BadRequest, Conflict
-from ..networks import Network, Networks, Port, Wish
+from ..networks import Network, Networks, Port, Service, Wish
 from ..sandbox import SandboxClient
 from .model import Pod
 from .names import check_name
 from .place import Place
 from .registry import Registry
+
+Services = tuple[Service, ...]
 
 
 class Networking:
@@ -45,7 +47,7 @@ class Networking:
         """
         net = pod.spec.net
         ports = net.ports + (_exposed(pod) if net.publish_all else ())
-        self.networks.define(pod.id, list(net.wishes), ports, pod.spec.dns)
+        self.networks.define(pod.id, list(net.wishes), ports, pod.spec.dns, net.services)
         self.place(pod)
         try:
             yield
@@ -97,6 +99,17 @@ class Networking:
         """Take published ports back. Raises NotFound."""
         async with pod.lock:
             await self.networks.unpublish(pod.id, ports, pod.client if pod.live else None)
+
+    async def serve(self, pod: Pod, change: Callable[[Services], Services]) -> None:
+        """Change the in-pod services of a pod, by what there is now."""
+        async with pod.lock:
+            services = change(self.services(pod))
+            await self.networks.serve(pod.id, services, pod.client if pod.live else None)
+
+    def services(self, pod: Pod) -> Services:
+        """The in-pod services of a pod."""
+        net = self.networks.registry.pods.get(pod.id)
+        return net.services if net else ()
 
     def _emit(self, action: str, network: Network, pod: Pod | None = None) -> None:
         about = {"name": network.name, "type": "bridge"}

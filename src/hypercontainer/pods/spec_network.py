@@ -5,12 +5,13 @@ import re
 from dataclasses import dataclass, replace
 
 from ..errors import BadRequest, NotSupported
-from ..networks import DEFAULT, MODES, Port, Wish
+from ..networks import DEFAULT, MODES, Port, Service, Wish
 from .names import check_name
 from .reading import Node, refuse
 
 _MAX_PORTS = 2048
 _MAX_NETWORKS = 8
+_MAX_SERVICES = 256
 _RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
@@ -32,11 +33,12 @@ class NetSpec:
     ports: tuple[Port, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
     publish_all: bool = False
+    services: tuple[Service, ...] = ()
 
 
 def read_network(node: Node) -> NetSpec:
     """The keys `network`, `networks`, `interfaces`, `portmappings` and `extraHosts`."""
-    refuse(node, "services", "portmappingWhiteLists")
+    refuse(node, "portmappingWhiteLists")
     mode = node.text("network")
     networks = node.objects("networks")
     interfaces = node.objects("interfaces")
@@ -65,6 +67,7 @@ def read_network(node: Node) -> NetSpec:
         ports=read_ports(node, "portmappings"),
         hosts=tuple(_extra_host(text, path) for path, text in node.items("extraHosts")),
         publish_all=node.boolean("publishAllPorts"),
+        services=read_services(node.objects("services")),
     )
 
 
@@ -182,6 +185,43 @@ def read_mapping(node: Node) -> list[Port]:
         raise node.bad("hostPort", f"{len(outer)} ports for {len(inner)} of the container")
     numbers = outer or [0] * len(inner)
     return [Port(protocol, i, o, host_ip) for i, o in zip(inner, numbers, strict=True)]
+
+
+def read_services(nodes: list[Node]) -> tuple[Service, ...]:
+    """UserServices of the original. Raises BadRequest for one given twice."""
+    found: dict[tuple[str, int, str], Service] = {}
+    for node in nodes:
+        service = _service(node)
+        if service.key in found:
+            raise BadRequest(f"{node.path}: the service {service.ip}:{service.port} is there twice")
+        found[service.key] = service
+    if len(found) > _MAX_SERVICES:
+        raise BadRequest(f"services: more than {_MAX_SERVICES}")
+    return tuple(found.values())
+
+
+def _service(node: Node) -> Service:
+    protocol = node.choice("protocol", ("tcp", "udp"), "tcp")
+    ip, port = _service_ip(node, "serviceIP"), node.integer("servicePort", 0, 1, 65535)
+    backends = []
+    for item in node.objects("hosts"):
+        backends.append((_service_ip(item, "hostIP"), item.integer("hostPort", 0, 1, 65535)))
+        if not backends[-1][1]:
+            raise item.bad("hostPort", "missing")
+        item.done()
+    if not port:
+        raise node.bad("servicePort", "missing")
+    if len(backends) > _MAX_SERVICES or len(set(backends)) < len(backends):
+        raise node.bad("hosts", f"each once, and at most {_MAX_SERVICES}")
+    node.done()
+    return Service(ip, port, protocol, tuple(backends))
+
+
+def _service_ip(node: Node, key: str) -> str:
+    text = _ip(node, key, 4)
+    if not text:
+        raise node.bad(key, "missing")
+    return text
 
 
 def _range(node: Node, key: str) -> list[int]:

@@ -270,6 +270,10 @@ class SandboxClient:
         """Let ports of the host go."""
         await self._call("unpublish", ports=ports)
 
+    async def set_services(self, services: list[dict[str, Any]]) -> None:
+        """Replace the in-pod services (SETSERVICES of docs/guest-protocol.md)."""
+        await self._call("services", services=services)
+
     async def shutdown(self, *, timeout: float = 10.0) -> None:
         """Power off in an orderly way within `timeout` seconds, else by force."""
         await self._call("shutdown", timeout + 30.0, timeout=timeout)

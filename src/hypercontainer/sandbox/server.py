@@ -57,6 +57,7 @@ class Server:
             "unplug": self._unplug,
             "publish": self._publish,
             "unpublish": self._unpublish,
+            "services": self._services,
             "shutdown": self._stop,
             "events": self._events,
         }
@@ -321,6 +322,12 @@ class Server:
 
     async def _unpublish(self, request: Request) -> dict[str, Any]:
         await self._sandbox.cards.unpublish(list(request.body["ports"]))
+        return {}
+
+    async def _services(self, request: Request) -> dict[str, Any]:
+        await asyncio.shield(self._sandbox.ready)
+        services = {"services": list(request.body["services"])}
+        await self._sandbox.vm.request(Code.SETSERVICES, services)
         return {}
 
     async def _stop(self, request: Request) -> dict[str, Any]:
