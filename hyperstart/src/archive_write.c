@@ -105,10 +105,14 @@ static int fill_file(const struct put *put, const struct entry_spec *entry, int 
     return 0;
 }
 
+/* A file that is mounted there (/etc/hosts) can't be replaced: it is written over. */
 static int put_file(const struct put *put, const struct entry_spec *entry, int parent,
                     const char *name)
 {
-    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int flags = O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(parent, name, flags | O_CREAT | O_EXCL, 0600);
+    if (fd < 0 && errno == EEXIST)
+        fd = openat(parent, name, flags | O_TRUNC | O_NONBLOCK);
     if (fd < 0)
         return fail_errno(put->failure, "%s", entry->path);
     int result = fill_file(put, entry, fd);
@@ -182,7 +186,8 @@ static int make_room(const struct put *put, const struct entry_spec *entry, int 
         return fail(put->failure, FAIL_EXISTS, "cannot overwrite %sdirectory %s with %sdirectory",
                     directory ? "non-" : "", entry->path, directory ? "" : "non-");
     }
-    if (!directory && unlinkat(parent, name, 0) < 0)
+    if (!directory && unlinkat(parent, name, 0) < 0 &&
+        !(errno == EBUSY && entry->type == 'f' && S_ISREG(st.st_mode)))
         return fail_errno(put->failure, "%s", entry->path);
     return 0;
 }

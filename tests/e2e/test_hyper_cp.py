@@ -74,15 +74,22 @@ def test_into_a_container(hyper: Hyper, box: str, tmp_path: Path) -> None:
     os.chown(tmp_path / "t/x", 1000, 1000)
     os.chmod(tmp_path / "t/x", 0o640)
     os.symlink("x", tmp_path / "t/l")
+    odd = os.fsencode(tmp_path / "t/deep") + b'/\xff\n"\\'
+    Path(os.fsdecode(odd)).write_text("odd")
     source = str(tmp_path / "t")
     hyper.text("cp", source, "box:/empty")
     assert hyper.text("exec", "box", "stat", "-c", "%u %a", "/empty/t/x") == "0 640"
     hyper.text("cp", "-a", source, "box:/made")
     assert hyper.text("exec", "box", "stat", "-c", "%u %a", "/made/x") == "1000 640"
     assert hyper.text("exec", "box", "readlink", "/made/l") == "x"
+    (tmp_path / "hosts").write_text("10.0.0.1 mine\n")
+    hyper.text("cp", str(tmp_path / "hosts"), "box:/etc/hosts")
+    assert hyper.text("exec", "box", "cat", "/etc/hosts") == "10.0.0.1 mine"
     digest = hyper.text("exec", "box", "md5sum", "/made/deep/big").split()[0]
     hyper.text("cp", "box:/made/deep/big", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == (tmp_path / "t/deep/big").read_bytes(), digest
+    hyper.text("cp", "box:/made/deep", str(tmp_path / "deep"))
+    assert sorted(os.listdir(os.fsencode(tmp_path / "deep"))) == [b"big", b'\xff\n"\\']
     hyper.text("cp", f"{source}/.", "box:/made")
     assert hyper.text("exec", "box", "stat", "-c", "%u", "/made/x") == "0"
     hyper.text("cp", f"{source}/x", "box:/link")

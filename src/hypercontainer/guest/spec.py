@@ -282,14 +282,16 @@ def _mount(
         if fstype != "tmpfs":
             raise BadRequest(f"{where} ({target}): {COPY_UP} is an option of tmpfs")
         message["copy_up"] = True
-    if COPY_UP_VOLUME in given:
+    fill = COPY_UP_VOLUME in given
+    if fill:
         message["copy_up"] = True
     source = read_text(mount, "source", f"{where}.") or fstype
     if fstype == DISK_MOUNT:
         message |= {**disks[source], "path": "_data", "data": ""}
         message["flags"] |= MS_BIND
     elif fstype == "bind" or options.flags & MS_BIND:
-        message["share"] = bind(source, bool(options.flags & MS_RDONLY))
+        # What the guest is to fill first can't be read-only on the host's side already.
+        message["share"] = bind(source, bool(options.flags & MS_RDONLY) and not fill)
         message["flags"] |= MS_BIND
     else:
         message["source"] = source

@@ -171,7 +171,8 @@ def oci_mounts(store: VolumeStore, container: Container, addresses: Mapping[str,
         spec = mount.volume
         where = f"volume at {mount.path}"
         if spec.kind == "volume":
-            _add_volume(result, store.get(spec.name), mount, addresses)
+            fill = not mount.no_copy and store.is_unfilled(spec.name)
+            _add_volume(result, store.get(spec.name), mount, addresses, fill=fill)
         elif spec.kind == "bind":
             result.mounts.append(_bind(mount, _host_path(spec, where)))
         elif spec.kind == "image":
@@ -187,8 +188,14 @@ def oci_mounts(store: VolumeStore, container: Container, addresses: Mapping[str,
 
 
 def _add_volume(
-    result: Mounted, volume: Volume, mount: VolumeMount, addresses: Mapping[str, str]
+    result: Mounted,
+    volume: Volume,
+    mount: VolumeMount,
+    addresses: Mapping[str, str],
+    *,
+    fill: bool,
 ) -> None:
+    """With `fill` it may be filled by this mount, even if that is read-only."""
     if (nfs := volume.nfs) is not None:
         entry = _nfs(mount, nfs.source, nfs.fstype, nfs.options, addresses)
         result.mounts.append(entry)
@@ -198,7 +205,7 @@ def _add_volume(
         entry["options"].append(f"{DISK_OPTION}attach=rw")
     else:
         entry = _bind(mount, str(volume.data))
-    if not mount.no_copy:
+    if fill:
         entry["options"].append(COPY_UP_VOLUME)
         result.filled.append(volume.name)
     result.mounts.append(entry)

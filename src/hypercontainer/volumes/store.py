@@ -210,6 +210,10 @@ class VolumeStore:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
+    def is_unfilled(self, name: str) -> bool:
+        """Whether a volume still waits for its first content. Raises NotFound."""
+        return not _has_content(self.get(name))
+
     @asynccontextmanager
     async def filling(self, names: Iterable[str]) -> AsyncIterator[None]:
         """While the body runs, volumes that are empty may get their first content, from one only.
@@ -218,8 +222,7 @@ class VolumeStore:
         """
         async with contextlib.AsyncExitStack() as stack:
             marked = []
-            empty = [name for name in sorted(set(names)) if not _has_content(self.get(name))]
-            for name in empty:
+            for name in filter(self.is_unfilled, sorted(set(names))):
                 await stack.enter_async_context(self._lock(name))
                 volume = self.get(name)
                 if (volume.directory / _FILLING).exists():
