@@ -32,6 +32,7 @@ def run(name: str, description: dict[str, str | int | float]) -> list[Result]:
     OUT.mkdir(exist_ok=True)
     content = {
         "machine": description,
+        **{result.key: result.value for result in results if result.key},
         "results": [
             {
                 "name": result.name,

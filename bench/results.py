@@ -15,6 +15,8 @@ class Result:
     at_most: float | None = None
     at_least: float | None = None
     note: str = ""
+    key: str = ""
+    """The name of the median at the top of the measurement's file, "" for none."""
 
     @property
     def value(self) -> float:

@@ -191,6 +191,15 @@ def test_a_vm_of_another_initrd_is_passed_over(
     assert runv(*flags, "two").stdout == b"on\n"
 
 
+def test_where_its_files_cannot_be_there_is_none(
+    runv: Runv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "templates"
+    place.write_text("not a directory\n")
+    monkeypatch.setenv("HYPER_TEMPLATES", str(place))
+    assert runv.run("echo", "on").stdout == b"on\n"
+
+
 def test_none_when_none_is_wanted(runv: Runv, keepers: Keepers, tmp_path: Path) -> None:
     for pid in keepers.pids():
         os.kill(pid, signal.SIGKILL)

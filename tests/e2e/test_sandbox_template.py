@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import json
 import mmap
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.errors import VMError
 from hypercontainer.hypervisor import template as store
 from hypercontainer.sandbox import SandboxClient, VMConfig, launch, read_state
 from hypercontainer.sandbox import template as maker
@@ -143,3 +147,50 @@ async def test_a_cold_start_makes_the_template_of_the_next(templates: Path, tmp_
     await client.kill()
     async with cloned(tmp_path, "second") as second:
         assert template_of(second) == maker.listing()[0]["key"]
+
+
+def test_templates_by_hand(templates: Path) -> None:
+    def hyper(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("hyper")), "template", *args]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    made = hyper("create", "--memory", "96", "--driver", "tcg")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip()
+    assert hyper("ls", "-q").stdout.split() == [key]
+    (described,) = json.loads(hyper("ls", "--format", "json").stdout)
+    assert (described["usable"], described["memory_mib"]) == (True, 96)
+    assert "96 MiB" in hyper("ls").stdout
+    missing = hyper("rm", "0123")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("hyper: no such template: 0123")
+    assert hyper("rm", key[:8]).stdout.strip() == key
+    assert hyper("ls", "-q").stdout == ""
+    assert hyper("create", "--memory", "1").stderr.count("\n") == 1
+
+
+async def test_where_no_template_can_be_kept_vms_boot(
+    tmp_path: Path, disks: vms.Disks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "templates"
+    place.write_text("not a directory\n")
+    monkeypatch.setenv("HYPER_TEMPLATES", str(place))
+    monkeypatch.setattr(store, "DIRECTORY", str(place))
+    with pytest.raises(VMError, match="template: "):
+        await make()
+    client = await launch("boots", tmp_path / "boots", vm_config("auto"))
+    try:
+        ran = await vms.run(client, disks.rootfs(), "echo", "booted")
+        assert ran.stdout == b"booted\n"
+    finally:
+        await client.kill()
+
+
+async def test_a_template_of_other_arguments_is_not_used(templates: Path, tmp_path: Path) -> None:
+    await make()
+    config = VMConfig(accel="tcg", memory_mib=96, template="use", append="quiet")
+    client = await launch("other", tmp_path / "other", config)
+    try:
+        assert template_of(client) == ""
+    finally:
+        await client.kill()

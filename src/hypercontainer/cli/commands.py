@@ -65,6 +65,7 @@ COMMANDS = {
     "volume": Command("volumes", "make, list and remove volumes"),
     "network": Command("networks", "make, list and remove networks, and put containers in them"),
     "ports": Command("networks", "list, add and delete a pod's published ports"),
+    "template": Command("templates", "make, list and remove VMs that others are clones of"),
     "info": Command("information", "show what hyperd has and where"),
     "version": Command("information", "show the versions of hyper and hyperd"),
     "doctor": Command("doctor", "say what this machine can do, and what to do about the rest"),

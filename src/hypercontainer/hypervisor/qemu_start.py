@@ -19,6 +19,7 @@ BINARY = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 SCSI_BUS = "scsi0.0"
 SHARE_TAG = "hyper"
+CHANNELS = ("monitor", "console", "control", "streams")
 
 # 9p serves files as the guest names their owners, so QEMU keeps what that takes and no more:
 # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD.
@@ -36,6 +37,9 @@ _KERNEL_ARGUMENTS = (
     " random.trust_cpu=on"
     # hyperstart learns from it that a container only waits for memory, and ends that.
     " psi=1"
+    # Units of a few pages instead of 2 MiB, whose second chunk, that the first container needs,
+    # has 4 MiB of tables to be zeroed: 10 ms on an emulated CPU, and 4 MiB that no clone shares.
+    " percpu_alloc=page"
     # Only the interfaces that somebody asked for.
     " dummy.numdummies=0"
 )
@@ -136,10 +140,9 @@ def _arguments(machine: Machine) -> str:
 
 def start(machine: Machine) -> Vmm:
     """Start QEMU as a child of this process, which it does not outlive. Raises VMError."""
-    names = ("monitor", "console", "control", "streams")
     ours: dict[str, socket.socket] = {}
     theirs: dict[str, socket.socket] = {}
-    for name in names:
+    for name in CHANNELS:
         ours[name], theirs[name] = socket.socketpair()
     argv = command(machine, {name: end.fileno() for name, end in theirs.items()})
     errors_read, errors_write = os.pipe2(os.O_CLOEXEC)

@@ -10,6 +10,7 @@ another user's is passed over.
     DIRECTORY/KEY/meta.json   the holder's pid and start time, what hyperstart greeted with
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -21,10 +22,11 @@ from typing import Any, NamedTuple
 from ..system import processes
 from ..system.files import write_atomic
 from .machine import TEMPLATES, Machine
-from .qemu_start import binary
+from .qemu_start import CHANNELS, binary, command
 
 DIRECTORY = TEMPLATES
 MAX_TEMPLATES = 8
+MAX_BYTES = 1 << 30
 _FORMAT = 1
 _HOLDER_FD = 3
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
@@ -59,12 +61,16 @@ def key(machine: Machine) -> str:
         machine.accel,
         machine.cpus,
         machine.memory_mib,
-        machine.append,
-        bool(machine.share),
-        machine.network,
+        _command(machine),
         os.geteuid(),
     ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+
+
+def _command(machine: Machine) -> list[str]:
+    """QEMU's command line, without what differs between VMs that can be clones of one."""
+    same = machine._replace(name="", share="share" if machine.share else "", memory_fd=-1)
+    return command(same, dict.fromkeys(CHANNELS, 0))
 
 
 def _directory(name: str) -> str:
@@ -155,14 +161,14 @@ def _hold(memory_fd: int, name: str) -> int:
     if child == 0:
         try:
             os.setsid()
-            holder = os.fork()
-            if holder:
-                os.write(write, holder.to_bytes(4, "big"))
+            if os.fork():
                 os._exit(0)
-            os.dup2(memory_fd, _HOLDER_FD)
+            tell = fcntl.fcntl(write, fcntl.F_DUPFD, _HOLDER_FD + 1)
             null = os.open("/dev/null", os.O_RDWR)
             for fd in (0, 1, 2):
                 os.dup2(null, fd)
+            os.dup2(memory_fd, _HOLDER_FD)
+            os.write(tell, os.getpid().to_bytes(4, "big"))
             os.closerange(_HOLDER_FD + 1, 1024)
             os.chdir("/")
             os.execv("/bin/sleep", [name, "infinity"])
@@ -172,6 +178,8 @@ def _hold(memory_fd: int, name: str) -> int:
     os.waitpid(child, 0)
     pid = int.from_bytes(os.read(read, 4), "big")
     os.close(read)
+    if not pid:
+        raise OSError(errno.ECHILD, "the process that holds its memory did not start")
     return pid
 
 
@@ -217,9 +225,18 @@ def _clear(keep: str) -> None:
     for name in names():
         if name != keep and _stale(name):
             remove(name)
-    for name in names()[:-MAX_TEMPLATES]:
-        if name != keep:
-            remove(name)
+    left = [name for name in names() if name != keep]
+    while left and (len(left) >= MAX_TEMPLATES or sum(map(_size, [*left, keep])) > MAX_BYTES):
+        remove(left.pop(0))
+
+
+def _size(name: str) -> int:
+    """The bytes that a template's memory takes."""
+    meta = _meta(name)
+    try:
+        return 512 * os.stat(f"/proc/{meta['holder']}/fd/{_HOLDER_FD}").st_blocks if meta else 0
+    except OSError:
+        return 0
 
 
 def _stale(name: str) -> bool:

@@ -98,12 +98,18 @@ class Keeper:
         return True
 
     def start(self, vm: VMConfig, keep: int) -> None:
-        """Leave a keeper for the next command, with `keep` VMs like `vm`; it outlives this one."""
+        """Leave a keeper for the next command, with `keep` VMs like `vm`; it outlives this one.
+
+        Where its files can't be, there is none.
+        """
         import subprocess
 
-        os.makedirs(TEMPLATES, mode=0o700, exist_ok=True)
         path = os.path.join(TEMPLATES, f"{self._name}.log")
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.makedirs(TEMPLATES, mode=0o700, exist_ok=True)
+            log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
         subprocess.Popen(
             [
                 sys.executable,

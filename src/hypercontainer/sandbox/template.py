@@ -52,8 +52,11 @@ def _reap(process: "subprocess.Popen[bytes]", ended: int) -> None:
 
 def make(config: VMConfig) -> str:
     """Boot a VM, save it as a template, and return its key. Raises HyperError."""
-    os.makedirs(template.DIRECTORY, mode=0o700, exist_ok=True)
-    lock = os.open(os.path.join(template.DIRECTORY, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.makedirs(template.DIRECTORY, mode=0o700, exist_ok=True)
+        lock = os.open(os.path.join(template.DIRECTORY, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise VMError(f"template: {error}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         work = tempfile.mkdtemp(prefix=".making-", dir=template.DIRECTORY)
