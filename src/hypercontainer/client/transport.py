@@ -140,14 +140,13 @@ class Response:
 
     def lines(self) -> Iterator[Any]:
         """The JSON objects of a body that has one a line."""
+        rest = b""
         try:
-            while True:
-                with _told(self._what):
-                    line = self._raw.readline()
-                if not line:
-                    return
-                if line.strip():
-                    yield json.loads(line)
+            for data in self.chunks():
+                *lines, rest = (rest + data).split(b"\n")
+                yield from (json.loads(line) for line in lines if line.strip())
+            if rest.strip():
+                yield json.loads(rest)
         except ValueError as error:
             raise HyperError(f"hyperd sent a bad progress line for {self._what}") from error
         finally:
@@ -182,6 +181,10 @@ class Response:
         self._connection.close()
 
 
+def _cut_off(what: str) -> str:
+    return f"hyperd closed the connection during {what}: see its log"
+
+
 class _told:
     """Turns the troubles of a connection into errors that say which request they struck."""
 
@@ -197,9 +200,7 @@ class _told:
             bound = f" in {self._timeout:.0f} s" if self._timeout else ""
             raise Timeout(f"hyperd did not answer {self._what}{bound}") from error
         if isinstance(error, (http.client.HTTPException, ConnectionError)):
-            raise HyperError(
-                f"hyperd closed the connection during {self._what}: see its log"
-            ) from error
+            raise HyperError(_cut_off(self._what)) from error
 
 
 class Transport:

@@ -1,14 +1,17 @@
 """Attaching to containers: what they wrote before, then their streams."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from aiohttp import web
 
 from ..client.detach import parse_keys
-from ..errors import BadRequest, NotSupported
+from ..errors import BadRequest, HyperError, NotSupported
+from ..pods.execs import Exec
 from ..pods.model import Container
 from ..pods.service import PodService
+from ..sandbox import SandboxClient
 from . import logs, params
 from .hijack import Hijack, Streams
 from .logfiles import Mark, Query
@@ -50,13 +53,34 @@ async def attach(request: web.Request, service: PodService, container: Container
         return hijack
     pod = service.pod_of(container)
     service.events.container("attach", pod, container)
+    client = pod.client
     left = True
     try:
         left = await hijack.carry(streams, stdin=stdin, keys=keys)
     finally:  # a client that goes cancels this
         if left:
             service.events.container("detach", pod, container)
+            if stdin and not container.spec.tty and client is not None:
+                await _end_input(client, container.id, "init")
     return hijack
+
+
+async def _end_input(client: SandboxClient, cid: str, pid: str) -> None:
+    """A client has left: without a terminal that is the end of its input."""
+    with contextlib.suppress(HyperError):
+        await client.close_stdin(cid, pid)
+
+
+async def carry_exec(
+    hijack: Hijack, client: SandboxClient, prepared: Exec, streams: Streams, **how: Any
+) -> None:
+    """Carry the streams of an exec."""
+    left = True
+    try:
+        left = await hijack.carry(streams, **how)
+    finally:
+        if left and how["stdin"] and not prepared.tty:
+            await _end_input(client, *prepared.place)
 
 
 async def _attach_after(
@@ -96,5 +120,5 @@ async def attach_exec(
     cid, pid = prepared.place
     streams = await asyncio.shield(client.attach(cid, pid, stdin=stdin))
     hijack = Hijack(request)
-    await hijack.carry(streams, stdin=stdin, keys=keys)
+    await carry_exec(hijack, client, prepared, streams, stdin=stdin, keys=keys)
     return hijack

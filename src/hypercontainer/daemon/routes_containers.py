@@ -166,7 +166,8 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
     if streams is None:
         return web.json_response({})
     hijack = Hijack(request)
-    await hijack.carry(streams, stdin=prepared.stdin, keys=keys)
+    how = {"stdin": prepared.stdin, "keys": keys}
+    await attaching.carry_exec(hijack, client, prepared, streams, **how)
     return hijack.response
 
 
@@ -187,7 +188,8 @@ async def exec_in_vm(request: web.Request) -> web.StreamResponse:
     assert streams is not None
     hijack = Hijack(request, exec_id=prepared.id)
     keys = attaching.detach_keys(request, tty=tty)
-    await hijack.carry(streams, stdin=True, keys=keys, frames=tty)
+    how = {"stdin": True, "keys": keys, "frames": tty}
+    await attaching.carry_exec(hijack, client, prepared, streams, **how)
     return hijack.response
 
 

@@ -66,8 +66,8 @@ async def container_stats(request: web.Request) -> web.StreamResponse:
         found = await sampler.take(current())
         if not response.prepared:
             await response.prepare(request)
-        if single and not found:
-            break
+        if chosen and not found:
+            break  # they were removed
         value = found[0] if single else found
         await response.write(json.dumps(value).encode() + b"\n")
         if not stream:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import select
 import socket
 import struct
 from typing import Any
@@ -19,7 +20,7 @@ class Attachment(asyncio.Protocol):
 
     Output is raw for a terminal, else in Docker's stdcopy frames (8-byte
     header: stream, three zero bytes, big-endian length). The end of what the
-    peer sends closes stdin if `close_stdin`.
+    peer sends closes stdin if `close_stdin`, but not its death.
     """
 
     def __init__(self, process: Process, *, stdin: bool, close_stdin: bool) -> None:
@@ -77,7 +78,7 @@ class Attachment(asyncio.Protocol):
                 if not self._pending and self._transport is not None:
                     self._transport.resume_reading()
             elif self._eof:
-                if self._close_stdin:
+                if self._close_stdin and not self._gone():
                     target.close()
                 return
             else:
@@ -85,6 +86,15 @@ class Attachment(asyncio.Protocol):
         self._pending.clear()
         if self._transport is not None:
             self._transport.resume_reading()
+
+    def _gone(self) -> bool:
+        """Whether the peer closed both ways: it has died, or left without ending the input."""
+        sock = self._transport.get_extra_info("socket") if self._transport else None
+        if sock is None or sock.fileno() < 0:
+            return True
+        poller = select.poll()
+        poller.register(sock.fileno(), 0)
+        return any(events & (select.POLLHUP | select.POLLERR) for _, events in poller.poll(0))
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""

@@ -171,6 +171,10 @@ class SandboxClient:
         request = {"op": op, "path": path, **flags}
         await self._call("archive", container=cid, process=pid, archive=request)
 
+    async def close_stdin(self, cid: str, pid: str = INIT) -> None:
+        """End the input of a process. Raises NotFound."""
+        await self._call("close_stdin", container=cid, process=pid)
+
     async def process(self, cid: str, pid: str) -> dict[str, Any]:
         """A process of a container: `args`, `terminal`, `stdin`, and `exit` (None while it runs).
 
@@ -204,8 +208,8 @@ class SandboxClient:
 
         What is read is raw for a terminal, else Docker's stdcopy frames; its
         end means that the process is over. What is written goes to stdin; the
-        end of it (`write_eof` or closing) closes stdin if `close_stdin`, which
-        defaults to true without a terminal.
+        end of it (`write_eof`) closes stdin if `close_stdin`, which defaults to
+        true without a terminal. Closing leaves the process its stdin.
         """
         _, reader, writer = await self._attach(cid, pid, stdin, close_stdin=close_stdin)
         return reader, writer

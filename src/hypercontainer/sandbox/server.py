@@ -45,6 +45,7 @@ class Server:
             "resize": self._resize,
             "wait": self._wait,
             "attach": self._attach,
+            "close_stdin": self._close_stdin,
             "process": self._process,
             "processes": self._processes,
             "stats": self._stats,
@@ -253,6 +254,13 @@ class Server:
             feeding.cancel()
         finally:
             self._attachments.discard(attachment)
+
+    async def _close_stdin(self, request: Request) -> dict[str, Any]:
+        container = self._sandbox.containers.get(request.text("container"))
+        process = container.process(request.text("process", INIT))
+        if process.stdin is not None:
+            process.stdin.close()
+        return {}
 
     async def _process(self, request: Request) -> dict[str, Any]:
         container = self._sandbox.containers.get(request.text("container"))
