@@ -193,6 +193,7 @@ def test_ports_while_it_runs(
     assert echoed(peer, HOST, 8085) == (PEER, PEER)
     assert "8085" in hyper.text("ports", "ls", "ports")
     assert {p["PublicPort"] for p in client.list_containers()[0]["Ports"]} >= {8085, 9000}
+    assert "0.0.0.0:8000-8002->80-82/tcp" in hyper.text("list")
     with pytest.raises(Conflict, match="already"):
         client.add_ports("ports", [{"containerPort": 81, "hostPort": 8085}])
     hyper.text("ports", "delete", "-p", "80", "ports")
@@ -406,3 +407,24 @@ class WeakHyperd(NetHyperd):
         drop = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
         command = super().command(*flags)
         return [*command[:2], *drop, *command[2:]]
+
+
+def test_rules_beside_dockers(tmp_path: Path, server: list[dict[str, Any]]) -> None:
+    """Docker drops what it forwards and does not know, but for what DOCKER-USER accepts."""
+    with two_hosts() as (host, other):
+        chain = "{ type filter hook forward priority 0; policy drop; }"
+        host.run("nft", "add table ip filter; add chain ip filter DOCKER-USER")
+        host.run("nft", f"add chain ip filter FORWARD {chain}")
+        host.run("nft", "add rule ip filter FORWARD jump DOCKER-USER")
+        hyperd = NetHyperd(tmp_path, host)
+        try:
+            hyperd.start()
+            hyperd.load_image()
+            serving(hyperd, server, "80", pod_portmappings=both(8080))
+            assert echoed(other, HOST, 8080) == (PEER, PEER)
+            hyperd.client.create_network("n")
+            assert "hyb-" in host.run("nft", "list", "chain", "ip", "filter", "DOCKER-USER")
+            hyperd.client.remove_network("n")
+            assert "hyb-" not in host.run("nft", "list", "chain", "ip", "filter", "DOCKER-USER")
+        finally:
+            hyperd.close()

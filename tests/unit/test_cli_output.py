@@ -10,6 +10,7 @@ import pytest
 
 from hypercontainer.cli import output
 from hypercontainer.cli.images import familiar
+from hypercontainer.cli.listing import ports_text
 from hypercontainer.cli.reference import reference
 
 ROOT = Path(__file__).parents[2]
@@ -127,3 +128,18 @@ def test_standard_files_that_do_not_work(redirection: str, code: int, said: byte
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)
+
+
+def test_ports_in_a_row_are_shown_as_a_range() -> None:
+    ports = [
+        {"IP": "0.0.0.0", "PrivatePort": inner, "PublicPort": outer, "Type": kind}
+        for inner, outer, kind in (
+            (80, 8000, "tcp"),
+            (80, 8085, "tcp"),
+            (81, 8001, "tcp"),
+            (53, 5353, "udp"),
+        )
+    ]
+    shown = "0.0.0.0:8000-8001->80-81/tcp, 0.0.0.0:8085->80/tcp, 0.0.0.0:5353->53/udp"
+    assert ports_text(ports) == shown
+    assert ports_text([]) == ""

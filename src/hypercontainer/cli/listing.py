@@ -42,7 +42,7 @@ def command_list(session: Session, args: argparse.Namespace) -> int:
         for container in found:
             show(short_id(container["Id"], whole=args.no_trunc))
     else:
-        header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "POD", "NAMES"]
+        header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "POD", "NAMES"]
         if args.size:
             header.append("SIZE")
         print_table(header, [_row(container, whole=args.no_trunc) for container in found])
@@ -57,10 +57,36 @@ def _row(container: ContainerSummary, *, whole: bool) -> tuple[str, ...]:
         f'"{command if whole else shorten(command, _COMMAND_WIDTH)}"',
         age(container["Created"]),
         container["Status"],
+        ports_text(container["Ports"]),
         container["Pod"],
         ",".join(name.removeprefix("/") for name in container["Names"]),
         *_size(container),
     )
+
+
+def ports_text(ports: list[dict[str, Any]]) -> str:
+    """Published ports as Docker shows them, ports in a row as a range."""
+    runs: list[list[Any]] = []
+    for port in sorted(ports, key=_place):
+        key, inner, outer = (port["IP"], port["Type"]), port["PrivatePort"], port["PublicPort"]
+        last = runs[-1] if runs else None
+        if last and last[0] == key and (last[2] + 1, last[4] + 1) == (inner, outer):
+            last[2], last[4] = inner, outer
+        else:
+            runs.append([key, inner, inner, outer, outer])
+    return ", ".join(
+        f"{ip}:{_span(outer, outer_end)}->{_span(inner, inner_end)}/{kind}"
+        for (ip, kind), inner, inner_end, outer, outer_end in runs
+    )
+
+
+def _place(port: dict[str, Any]) -> tuple[Any, ...]:
+    distance = port["PublicPort"] - port["PrivatePort"]
+    return port["IP"], port["Type"], distance, port["PrivatePort"]
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _size(container: ContainerSummary) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Networks between pods: bridges, addresses, published ports, names."""
 
 from .addresses import make_subnet, parse_address
+from .host import MODES, Settings
 from .model import DEFAULT, Endpoint, Network, PodNet, Port, Service, Subnet, Wish
-from .service import MODES, Networks, Settings
+from .service import Networks
 from .store import NetworkStore
 
 __all__ = [

@@ -31,6 +31,15 @@ class Firewall:
             _admit(self.table, bridges)
             self._admitted = bridges
 
+    def there(self) -> bool:
+        """Whether the rules are there. Raises HyperError."""
+        listed = json.loads(_run("nft", "-j", "list", "tables"))["nftables"]
+        return any(
+            (item["table"]["family"], item["table"]["name"]) == ("inet", self.table)
+            for item in listed
+            if "table" in item
+        )
+
     def forget(self) -> None:
         """Others may have changed what there is: look again at the next `apply`."""
         self._admitted = None

@@ -61,6 +61,7 @@ class Networking:
             self.place(pod)
         live = {p.id for p in self._registry.pods.values() if p.client is not None or p.starting}
         await self.networks.reconcile(set(self._registry.pods), live)
+        self.networks.watch()
 
     async def create(self, name: str, request: dict[str, Any]) -> Network:
         """Make a network (see `networks.Networks.create`)."""

@@ -118,6 +118,7 @@ class PodService(Registry):
         for task in list(self._tasks):
             task.cancel()
         await self.runner.close()
+        await self.networking.networks.close()
         if self.runner.zygote is not None:
             with contextlib.suppress(OSError, TimeoutError):
                 await self.runner.zygote.stop()
