@@ -1,5 +1,6 @@
 """Health checks, and containers that wait for others, in real VMs."""
 
+import signal
 import threading
 import time
 from functools import partial
@@ -13,6 +14,7 @@ from tests.e2e.hyperd_process import Hyperd, wait_until
 pytestmark = pytest.mark.timeout(180)
 
 _UPTIME = "cut -d' ' -f1 /proc/uptime"
+_SLEEP = {"image": "busybox", "command": ["sleep", "1000"]}
 _QUICK = {"interval": 0.2, "timeout": 20, "retries": 2}
 
 
@@ -68,6 +70,7 @@ def test_containers_start_after_what_they_need(hyperd: Hyperd) -> None:
         _container("init", f"sleep 1; {_UPTIME}"),
     )
     hyperd.client.start_pod(pod)
+    wait_until(lambda: bool(hyperd.output_of("web")), "its output")
     web, db, init = (float(hyperd.output_of(name)) for name in ("web", "db", "init"))
     assert web > max(db, init)
     assert hyperd.state_of("init")["ExitCode"] == 0
@@ -121,3 +124,37 @@ def test_circles_and_strangers_are_refused(hyperd: Hyperd) -> None:
         _create(hyperd, _container("a", "x", depends=["b"]), _container("b", "x", depends=["a"]))
     with pytest.raises(BadRequest, match=r"containers\[0\].depends\[0\]: the pod has no .* 'c'"):
         _create(hyperd, _container("a", "x", depends=["c"]))
+
+
+def _needed(hyperd: Hyperd, container: str) -> list[str]:
+    """The names of the containers that start with one that needs them."""
+    hyperd.client.start_container(container)
+    listed = {c["Names"][0].lstrip("/") for c in hyperd.client.list_containers()}
+    hyperd.client.stop_pod("order", timeout=0)
+    return sorted(listed)
+
+
+def test_what_is_needed_stays_or_is_needed_no_longer(own_hyperd: Hyperd) -> None:
+    hyperd = own_hyperd
+    _create(
+        hyperd,
+        _container("db", "sleep 1000"),
+        _container("web", "sleep 1000", depends=["db"]),
+        _container("top", "sleep 1000", depends=[{"name": "web", "condition": "started"}]),
+    )
+    with pytest.raises(Conflict, match="container web depends on db: remove it first"):
+        hyperd.client.remove_container("db")
+    hyperd.client.rename_container("db", "store")
+    hyperd.end(signal.SIGKILL)
+    hyperd.start()
+    assert _needed(hyperd, "web") == ["store", "web"]
+    hyperd.client.remove_container("web", force=True)
+    added = {**_SLEEP, "name": "late", "depends": ["store"]}
+    hyperd.client.create_container("order", added)
+    assert _needed(hyperd, "late") == ["late", "store"]
+    hyperd.end(signal.SIGKILL)
+    hyperd.start()
+    assert _needed(hyperd, "top") == ["top"]
+    removed = hyperd.client.prune_containers()["ContainersDeleted"]
+    assert len(removed) == 3, "those that are needed after those that need them"
+    hyperd.nothing_left()

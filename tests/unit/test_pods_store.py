@@ -48,7 +48,7 @@ def test_positions_hold_when_a_container_is_removed(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     pod = make("p", "a", "b", "c")
     store.add_pod(pod)
-    store.remove_container(pod.containers[1].id)
+    store.remove_containers(pod.containers[1].id)
     (loaded,) = store.load()
     assert [(c.name, c.spec.name) for c in loaded.containers] == [("a", "a"), ("c", "c")]
     store.remove_pod("p")
@@ -60,7 +60,7 @@ def test_containers_are_added(tmp_path: Path) -> None:
     store = Store(tmp_path / "db")
     pod = make("p", "a", "b")
     store.add_pod(pod)
-    store.remove_container(pod.containers[1].id)
+    store.remove_containers(pod.containers[1].id)
     store.add_container(make("p", "b").containers[0])
     store.add_container(make("p", "c").containers[0])
     (loaded,) = store.load()

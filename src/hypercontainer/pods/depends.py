@@ -1,7 +1,8 @@
 """The order in which the containers of a pod are started."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, replace
 
 from ..errors import Conflict
 from .model import Container, Pod, Status
@@ -11,7 +12,7 @@ _COMPLETION_BOUND = 3600.0
 
 def with_dependencies(pod: Pod, containers: Sequence[Container]) -> list[Container]:
     """Those containers and what they depend on, each after what it depends on."""
-    by_name = {c.spec.name: c for c in pod.containers}
+    by_name = {c.name: c for c in pod.containers}
     result: list[Container] = []
 
     def visit(container: Container) -> None:
@@ -27,6 +28,39 @@ def with_dependencies(pod: Pod, containers: Sequence[Container]) -> list[Contain
     return result
 
 
+def left_needing(pod: Pod, gone: Sequence[Container]) -> list[Container]:
+    """The other containers of a pod that depend on one that goes."""
+    names = {container.name for container in gone}
+    return [
+        c for c in pod.containers if c not in gone and any(d.name in names for d in c.spec.depends)
+    ]
+
+
+def forget_dependencies(containers: Sequence[Container], names: Collection[str]) -> None:
+    """Let containers depend on those names no longer."""
+    for container in containers:
+        _respecify(container, lambda name: None if name in names else name)
+
+
+def rename_dependency(containers: Sequence[Container], old: str, new: str) -> None:
+    """Let containers depend on a container by its new name."""
+    for container in containers:
+        _respecify(container, lambda name: new if name == old else name)
+
+
+def _respecify(container: Container, change: Callable[[str], str | None]) -> None:
+    """Change the names that a container depends on, in its specification as given and as read."""
+    raw = {key: value for key, value in container.raw.items() if key.lower() != "depends"}
+    new = [
+        replace(dependency, name=name)
+        for dependency in container.spec.depends
+        if (name := change(dependency.name)) is not None
+    ]
+    raw["depends"] = [asdict(dependency) for dependency in new]
+    container.raw = raw
+    container.spec = replace(container.spec, depends=tuple(new))
+
+
 def needs_start(container: Container, chosen: Sequence[Container]) -> bool:
     """Whether a container is to be started: a chosen one, or a dependency that is not met."""
     if container.live or container.state.status == Status.STARTING:
@@ -37,7 +71,7 @@ def needs_start(container: Container, chosen: Sequence[Container]) -> bool:
 
 async def dependencies_met(pod: Pod, container: Container) -> None:
     """Wait until a container may start. Raises Conflict when it never may."""
-    by_name = {c.spec.name: c for c in pod.containers}
+    by_name = {c.name: c for c in pod.containers}
     for dependency in container.spec.depends:
         other = by_name.get(dependency.name)
         if other is None:

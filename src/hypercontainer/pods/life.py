@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, Conflict, HyperError, NotRunning
 from .creation import whole
+from .depends import left_needing, rename_dependency, with_dependencies
 from .limits import changed
 from .model import Container, Pod, Status
 from .names import check_name
@@ -37,16 +38,16 @@ async def rename(service: "PodService", container: Container, name: str) -> None
     async with pod.lock:
         if name == old:
             raise Conflict(f"container {old} has that name already")
-        for other in pod.containers:
-            if any(d.name == old for d in other.spec.depends):
-                raise Conflict(f"container {other.name} depends on {old} by that name")
         if service.taken(name) and name != pod.id:
             raise Conflict(f"the name {name} is in use: choose another, or remove that one first")
+        needing = left_needing(pod, [container])
         service.rename(container, name)
+        rename_dependency(needing, old, name)
         try:
-            service.store.save(container)
+            service.store.save_specs(container, *needing)
         except HyperError:
             service.rename(container, old)
+            rename_dependency(needing, name, old)
             raise
     service.networking.networks.renamed(pod.id)
     service.events.container("rename", pod, container, oldName=f"/{old}")
@@ -141,7 +142,9 @@ async def prune(service: "PodService", filters: Mapping[str, list[str]]) -> tupl
             raise BadRequest(f"filters: {key!r} is none of {', '.join(_FILTERS)}")
     before = min((_until(value) for value in filters.get("until", [])), default=time.time())
     removed, size = [], 0
-    for container in service.containers:
+    # Those that need others first: they would keep them.
+    chosen = [c for p in service.pods.values() for c in with_dependencies(p, p.containers)]
+    for container in reversed(chosen):
         if container.state.status not in _ENDED or unix_time(container.created_at) > before:
             continue
         if not _labelled(service, container, filters):

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest, HyperError, NotRunning
+from ..errors import BadRequest, HyperError
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_state
 from ..system import processes
 from ..volumes import VolumeStore
-from . import oci
 from .attempt import Stopwatch, as_hyper_error
 from .depends import dependencies_met
 from .events import Events
@@ -26,11 +25,11 @@ from .plans import Defaults, Plan, Planner
 from .restart_policy import next_delay
 from .restarts import Restarts
 from .sandboxes import end_sandbox, exit_of, remove_log, remove_tree
+from .stopping import Stopping
 from .store import Store
 
 log = logging.getLogger(__name__)
 
-_KILL_BOUND = 15.0
 _ATTACH_BOUND = 30.0
 
 
@@ -64,6 +63,7 @@ class Runner:
         self._restarts = restarts
         self._networking = networking
         self._health = HealthChecks(events)
+        self.stopping = Stopping(store, events, self.ended)
         self._watchers: set[asyncio.Task[None]] = set()
         self._endings: dict[str, asyncio.Task[None]] = {}
 
@@ -332,89 +332,9 @@ class Runner:
         while (task := self._endings.get(pod_id)) is not None:
             await asyncio.wait([task])
 
-    async def stop(self, pod: Pod, containers: list[Container], grace: float) -> None:
-        """Ask containers to end, kill those still there after `grace` seconds."""
-        live = [c for c in containers if c.live]
-        client = pod.client
-        if not live or client is None:
-            return
-        if any(c.state.status == Status.PAUSED for c in live):
-            with contextlib.suppress(HyperError):  # it may be dead already
-                await self.pause(pod, False)
-        for container in live:
-            signum = oci.stop_signal_of(container)
-            self._events.container("kill", pod, container, signal=str(signum))
-            await _signal(client, container, signum)
-        if not await _ended(live, grace):
-            for container in live:
-                if container.live:
-                    container.kill_reason = f"killed: it did not stop within {grace:g} s"
-                    await _signal(client, container, 9, to_all=True)
-            if not await _ended(live, _KILL_BOUND):
-                await self.kill_vm(pod)
-                await _ended(live, _KILL_BOUND)
-        for container in live:
-            self._events.container("stop", pod, container)
-        if not pod.live:
-            await self.ended(pod.id)
-
-    async def kill_vm(self, pod: Pod, reason: str = "") -> None:
-        """End the pod's VM at once; its containers are recorded as killed."""
-        if pod.client is None:
-            return
-        for container in pod.containers:
-            if container.live and reason:
-                container.kill_reason = reason
-        with contextlib.suppress(HyperError):
-            await pod.client.kill()
-
-    async def signal(self, pod: Pod, container: Container, signum: int) -> None:
-        """Signal a container's first process. Raises NotRunning."""
-        if pod.client is None or not container.live:
-            raise NotRunning(f"container {container.name} is not running")
-        if signum == 9:
-            container.kill_reason = "signal 9: killed on request"
-            if container.state.status == Status.PAUSED:
-                await self.pause(pod, False)
-        await pod.client.signal(container.id, "init", signum)
-        self._events.container("kill", pod, container, signal=str(signum))
-
-    async def pause(self, pod: Pod, paused: bool) -> None:
-        """Stop or continue a pod's VM. Raises NotRunning in a wrong state."""
-        wanted = Status.RUNNING if paused else Status.PAUSED
-        live = [c for c in pod.containers if c.live]
-        if pod.client is None or not live or any(c.state.status != wanted for c in live):
-            raise NotRunning(f"pod {pod.id} is not {wanted}")
-        await (pod.client.pause() if paused else pod.client.resume())
-        for container in live:
-            if container.live:
-                container.state.status = Status.PAUSED if paused else Status.RUNNING
-        self._store.save(*live)
-        for container in live:
-            self._events.container("pause" if paused else "unpause", pod, container)
-
     async def remove_files(self, pod_id: str, containers: list[Container]) -> None:
         """Remove what containers have on disk, once their VM is gone."""
         await self.ended(pod_id)
         for container in containers:
             await asyncio.to_thread(remove_tree, self._layout.container(container.id))
             await asyncio.to_thread(remove_log, self._layout.log(pod_id, container.id))
-
-
-async def _ended(containers: list[Container], timeout: float) -> bool:
-    try:
-        async with asyncio.timeout(timeout):
-            for container in containers:
-                await container.ended.wait()
-    except TimeoutError:
-        return False
-    return True
-
-
-async def _signal(
-    client: SandboxClient, container: Container, signum: int, *, to_all: bool = False
-) -> None:
-    try:
-        await client.signal(container.id, "init", signum, all=to_all)
-    except HyperError as error:
-        log.debug("signal %d to %s: %s", signum, container.name, error)

@@ -5,7 +5,6 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import replace
-from pathlib import Path
 from signal import SIGKILL
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ from ..images import ImageStore
 from ..networks import Networks
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote
 from ..volumes import VolumeStore
-from . import oci, recovery
+from . import oci, recovery, removing
 from .creation import container_of, named, named_container, whole, with_network
 from .depends import needs_start, with_dependencies
 from .execs import Execs
@@ -24,13 +23,12 @@ from .logconfig import LogConfig
 from .model import Attachment, Container, Pod, Status, now
 from .mounts import expand_volumes_from
 from .networking import Networking
-from .own_volumes import own_volumes, remove_volume, volume_users, volumes_made
+from .own_volumes import volume_users, volumes_made
 from .plans import Defaults
 from .registry import Registry
 from .restart_policy import next_delay
 from .restarts import Restarts
 from .runner import Runner
-from .sandboxes import remove_tree
 from .spec import parse_pod, split_pod
 from .store import Store
 
@@ -178,7 +176,7 @@ class PodService(Registry):
                 try:
                     await self.networking.networks.publish(pod.id, own.ports, pod.client)
                 except BaseException:
-                    self.store.remove_container(container.id)
+                    self.store.remove_containers(container.id)
                     raise
             pod.spec = replace(spec, containers=(*spec.containers[:-1], own))
             pod.containers.append(container)
@@ -238,17 +236,17 @@ class PodService(Registry):
     async def _stop(self, pod: Pod, containers: list[Container], grace: float | None) -> None:
         async with pod.lock:
             for container in containers:
-                self._user_ends(container)
+                self.user_ends(container)
             longest = max((c.spec.stop_timeout for c in containers), default=0)
-            await self.runner.stop(pod, containers, longest if grace is None else grace)
+            await self.runner.stopping.stop(pod, containers, longest if grace is None else grace)
 
     async def kill(self, container: Container, signum: int) -> None:
         """Signal a container's first process. Raises NotRunning."""
         if signum in (SIGKILL, oci.stop_signal_of(container)):
-            self._user_ends(container)
-        await self.runner.signal(self.pod_of(container), container, signum)
+            self.user_ends(container)
+        await self.runner.stopping.signal(self.pod_of(container), container, signum)
 
-    def _user_ends(self, container: Container) -> None:
+    def user_ends(self, container: Container) -> None:
         """Note that a container is ended by a user: its restart policy holds no longer."""
         self.restarts.cancel(container)
         if not container.live and container.state.status != Status.RESTARTING:
@@ -264,7 +262,7 @@ class PodService(Registry):
 
     async def _pause(self, pod: Pod, paused: bool) -> None:
         async with pod.lock:
-            await self.runner.pause(pod, paused)
+            await self.runner.stopping.pause(pod, paused)
 
     async def remove(
         self,
@@ -277,79 +275,20 @@ class PodService(Registry):
         """Remove a pod, or containers of it (with the last one goes the pod).
 
         With `volumes` their anonymous volumes go too, as those of a pod that removes itself do.
-        Raises Conflict when one runs and `force` is not given.
+        Raises Conflict when one runs, or others of the pod depend on one, and `force` is not given.
         """
         volumes = volumes or pod.spec.auto_remove
         if force:
             pod.given_up.set()
-        await self._whole(self._remove(pod, containers or list(pod.containers), force, volumes))
-
-    async def _remove(
-        self, pod: Pod, containers: list[Container], force: bool, volumes: bool
-    ) -> None:
-        if force and set(containers) >= {c for c in pod.containers if c.live}:
-            for container in containers:
-                self._user_ends(container)
-            await self.runner.kill_vm(pod, "killed: removed by force")
-        async with pod.lock:
-            containers = [c for c in containers if c in pod.containers]
-            live = [c for c in containers if c.live or c.state.status == Status.RESTARTING]
-            if live and not force:
-                raise Conflict(
-                    f"container {live[0].name} is {live[0].state.status}: stop it first,"
-                    " or remove it by force"
-                )
-            for container in live:
-                self._user_ends(container)
-            if live:
-                await self.runner.stop(pod, live, 0)
-            if self.pods.get(pod.id) is not pod or not containers:
-                return
-            for container in containers:
-                container.state.status = Status.REMOVING
-                container.state.volumes_too = volumes
-            self.store.save(*containers)
-            await self.runner.remove_files(pod.id, containers)
-            for name in own_volumes(self, self.volumes, containers) if volumes else []:
-                await remove_volume(self, self.volumes, name)
-            self._delete_rows(pod, containers)
-            self.forget(pod, containers).set()
-
-    def _delete_rows(self, pod: Pod, containers: list[Container]) -> None:
-        if set(containers) == set(pod.containers):
-            self.store.remove_pod(pod.id)
-            self.networking.networks.forget(pod.id)
-        else:
-            for container in containers:
-                self.store.remove_container(container.id)
+        chosen = containers or list(pod.containers)
+        await self._whole(removing.remove(self, pod, chosen, force=force, volumes=volumes))
 
     def pod_ended(self, pod: Pod) -> None:
         """The last container of a pod has ended, its VM is going."""
-        if not pod.spec.auto_remove or self.pods.get(pod.id) is not pod:
-            return
-        containers = list(pod.containers)
-        own = own_volumes(self, self.volumes, containers)
-        gone = [self.volumes.remove_now(name) for name in own]
-        try:
-            self._delete_rows(pod, containers)
-        except HyperError as error:
-            log.error("%s", error)
-        cleared = self.forget(pod, containers)
-        task = asyncio.create_task(self._clear(pod, containers, gone, cleared))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _clear(
-        self, pod: Pod, containers: list[Container], gone: list[Path], cleared: asyncio.Event
-    ) -> None:
-        try:
-            await self.runner.remove_files(pod.id, containers)
-            for directory in gone:
-                await asyncio.to_thread(remove_tree, directory)
-        except OSError as error:
-            log.error("clearing %s: %s", pod.id, error)
-        finally:
-            cleared.set()
+        task = removing.forget_ended(self, pod)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     # Waiting and attaching
 

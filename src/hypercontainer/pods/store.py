@@ -166,10 +166,18 @@ class Store:
         with self._transaction() as db:
             db.execute("DELETE FROM pods WHERE id = ?", (pod_id,))
 
-    def remove_container(self, cid: str) -> None:
-        """Forget one container of a pod."""
+    def save_specs(self, *containers: Container) -> None:
+        """Store the changed names and specifications of containers, all or none."""
         with self._transaction() as db:
-            db.execute("DELETE FROM containers WHERE id = ?", (cid,))
+            db.executemany(
+                "UPDATE containers SET spec = ?, name = ? WHERE id = ?",
+                [(json.dumps(c.raw), c.name, c.id) for c in containers],
+            )
+
+    def remove_containers(self, *ids: str) -> None:
+        """Forget some containers of a pod, all or none."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM containers WHERE id = ?", [(cid,) for cid in ids])
 
     def load(self) -> list[Pod]:
         """All pods, oldest first."""
