@@ -64,13 +64,34 @@ def _lines_with(path: str, directories: list[str]) -> set[str]:
     return {line for line in _read(Path(path)).splitlines() if any(d in line for d in directories)}
 
 
-def _interfaces() -> set[str]:
-    """Links of our own naming in this network namespace."""
-    links = subprocess.run(
-        ["ip", "-j", "link"], capture_output=True, text=True, check=True, timeout=30
-    )
-    names = [link["ifname"] for link in json.loads(links.stdout)]
-    return {name for name in names if name.startswith(("hyper", "hyp-", "tap-hyp"))}
+def network(namespace: str = "") -> dict[str, set[str]]:
+    """Interfaces, addresses, routes and rules: of a network namespace by its name, or of ours.
+
+    Everything in it counts, so it has to be a test's own.
+    """
+    entry = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
+    links = json.loads(_output(*entry, "ip", "-j", "address"))
+    routes = [
+        line
+        for family in ("-4", "-6")
+        for line in _output(*entry, "ip", family, "route").splitlines()
+        if not line.startswith("fe80:")
+    ]
+    return {
+        "interfaces": {link["ifname"] for link in links},
+        "addresses": {
+            f"{link['ifname']} {address['local']}/{address['prefixlen']}"
+            for link in links
+            for address in link["addr_info"]
+            if not address["local"].startswith("fe80:")
+        },
+        "routes": {line.replace("linkdown", "").rstrip() for line in routes},
+        "rules": set(_output(*entry, "nft", "list", "ruleset").splitlines()),
+    }
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
 def _cgroups(directories: list[str]) -> set[str]:
@@ -81,9 +102,10 @@ def _cgroups(directories: list[str]) -> set[str]:
     return {path for path in found.stdout.splitlines() if any(n in path for n in names)}
 
 
-def snapshot(directories: list[str]) -> dict[str, set[str]]:
-    """What carries `directories` now."""
+def snapshot(directories: list[str], namespace: str = "") -> dict[str, set[str]]:
+    """What carries `directories` now, and what a network namespace has."""
     return {
+        **(network(namespace) if namespace else {}),
         "processes": processes(directories),
         "mounts": _lines_with("/proc/self/mountinfo", directories),
         "sockets": _lines_with("/proc/net/unix", directories),
@@ -100,24 +122,27 @@ def difference(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[
     return {kind: new for kind, new in found.items() if new}
 
 
-def _left(before: dict[str, set[str]], names: list[str], files: bool) -> dict[str, set[str]]:
-    found = difference(before, snapshot(names))
+def _left(
+    before: dict[str, set[str]], names: list[str], files: bool, namespace: str
+) -> dict[str, set[str]]:
+    found = difference(before, snapshot(names, namespace))
     if not files:
         found.pop("files", None)
     return found
 
 
 @contextmanager
-def none(*directories: Path, files: bool = True) -> Iterator[None]:
+def none(*directories: Path, files: bool = True, namespace: str = "") -> Iterator[None]:
     """Fails when the body leaves anything behind that carries `directories`.
 
-    What ends a moment later is no leak. `files` says whether files count.
+    What ends a moment later is no leak. `files` says whether files count; of a network
+    `namespace`, by its name, everything does: taps, bridges, addresses, routes, rules.
     """
     names = [str(directory) for directory in directories]
-    before = snapshot(names)
+    before = snapshot(names, namespace)
     yield
     deadline = time.monotonic() + _SETTLE_BOUND
-    while left := _left(before, names, files):
+    while left := _left(before, names, files, namespace):
         if time.monotonic() > deadline:
             raise AssertionError(f"left behind: {left}")
         time.sleep(0.1)

@@ -58,7 +58,7 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
     directories = _names(hyperd.root / "containers")
     ports = sorted({port for c in live for port in _ports(c)})
     cards = [card for c in live for card in _cards(c)]
-    rules = "\n".join(network()["rules"])
+    rules = "\n".join(leaks.network()["rules"])
     volumes = {m["Name"] for c in containers for m in c["Mounts"] if m.get("Name")}
     stored = {p.name for p in (hyperd.root / "volumes").iterdir()}
     checks = [
@@ -69,7 +69,11 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
         ("QEMUs of sandboxes and those that run", emulators, _emulators(emulators)),
         ("published ports and rules", ports, sorted(map(int, _RULE.findall(rules)))),
         ("published ports and sockets", ports, _listening()),
-        ("cards and taps", len(cards), sum(i.startswith("hyt-") for i in network()["interfaces"])),
+        (
+            "cards and taps",
+            len(cards),
+            sum(i.startswith("hyt-") for i in leaks.network()["interfaces"]),
+        ),
         ("addresses, each once", sorted(set(cards)), sorted(cards)),
         ("addresses and rows", sorted(cards), _addresses(hyperd)),
         ("anonymous volumes, used and stored", _anonymous(volumes), _anonymous(stored)),
@@ -153,29 +157,11 @@ def warm_up(hyperd: Hyperd) -> None:
 def everything(hyperd: Hyperd) -> dict[str, set[str]]:
     """All that carries this hyperd's name, and the network of its namespace."""
     directories = [str(hyperd.state / "sandboxes"), str(hyperd.root / "containers")]
-    return {**leaks.snapshot(directories), **network(), "volumes": _volumes(hyperd)}
+    return {**leaks.snapshot(directories), **leaks.network(), "volumes": _volumes(hyperd)}
 
 
 def _volumes(hyperd: Hyperd) -> set[str]:
     return set(_names(hyperd.root / "volumes")) if (hyperd.root / "volumes").is_dir() else set()
-
-
-def network() -> dict[str, set[str]]:
-    """Interfaces, addresses, routes and rules of this network namespace."""
-    links = json.loads(_output("ip", "-j", "address"))
-    return {
-        "interfaces": {link["ifname"] for link in links},
-        "addresses": {
-            f"{link['ifname']} {address['local']}/{address['prefixlen']}"
-            for link in links
-            for address in link["addr_info"]
-            if address["family"] == "inet"
-        },
-        "routes": {
-            line.removesuffix("linkdown ").strip() for line in _output("ip", "route").splitlines()
-        },
-        "rules": set(_output("nft", "list", "ruleset").splitlines()),
-    }
 
 
 def _output(*command: str) -> str:
