@@ -355,9 +355,17 @@ class Client(FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
         )
         return checked(response.lines())
 
-    def load(self, archive: IO[bytes]) -> Iterator[Progress]:
-        """Load images from an archive (docker save or OCI); yields its progress."""
-        response = self._http.request("POST", "/image/load", upload=archive, timeout=IDLE_TIMEOUT)
+    def load(
+        self, archive: IO[bytes], name: str = "", refs: Mapping[str, str] | None = None
+    ) -> Iterator[Progress]:
+        """Load images from an archive (docker save or OCI); yields its progress.
+
+        Images of an OCI layout are called `name`:REF, or as `refs` has it for REF.
+        """
+        params: Params = {"name": name or None, "refs": json.dumps(dict(refs)) if refs else None}
+        response = self._http.request(
+            "POST", "/image/load", params, upload=archive, timeout=IDLE_TIMEOUT
+        )
         return checked(response.lines())
 
     def remove_image(self, image: str, *, force: bool = False) -> list[dict[str, str]]:

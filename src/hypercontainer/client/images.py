@@ -10,6 +10,7 @@ from .progress import checked
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO, Any
 
     from .transport import Params, Transport
     from .types import Progress
@@ -66,3 +67,63 @@ class ImageCalls:
             "refs": json.dumps(dict(refs)) if refs else None,
         }
         return BodyFile(self._http.request("GET", "/images/save", params, timeout=IDLE_TIMEOUT))
+
+    def commit(
+        self,
+        container: str,
+        name: str = "",
+        *,
+        author: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """Make an image of a container's changes; its id.
+
+        `changes` are instructions of a Dockerfile, such as `CMD ["x"]`. A running container
+        is frozen meanwhile if `pause`.
+        """
+        params: Params = {
+            "container": container,
+            "repo": name or None,
+            "author": author or None,
+            "comment": message or None,
+            "changes": list(changes),
+            "pause": pause,
+        }
+        answer = self._http.request("POST", "/container/commit", params, timeout=IDLE_TIMEOUT)
+        return str(answer.json()["Id"])
+
+    def import_image(
+        self,
+        archive: IO[bytes],
+        name: str = "",
+        *,
+        message: str = "",
+        changes: Sequence[str] = (),
+    ) -> str:
+        """Make an image of a root file system, a tar archive; its id."""
+        params: Params = {
+            "fromSrc": "-",
+            "repo": name or None,
+            "message": message or None,
+            "changes": list(changes),
+        }
+        response = self._http.request(
+            "POST", "/image/create", params, upload=archive, timeout=IDLE_TIMEOUT
+        )
+        return [str(line["status"]) for line in checked(response.lines())][-1]
+
+    def history(self, image: str) -> list[dict[str, Any]]:
+        """How an image came about, in Docker's form, newest first. Raises NotFound."""
+        answer = self._http.request("GET", "/image/history", {"imageName": image}).json()
+        return [dict(item) for item in answer or []]
+
+    def prune_images(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """Remove nameless images that no container uses: `ImagesDeleted`, `SpaceReclaimed`.
+
+        Filters are `dangling` (false: all that no container uses), `until`, `label`, `label!`.
+        """
+        params: Params = {"filters": json.dumps(filters or {})}
+        answer = self._http.request("POST", "/images/prune", params, timeout=IDLE_TIMEOUT)
+        return dict(answer.json())

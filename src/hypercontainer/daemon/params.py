@@ -39,6 +39,18 @@ def integer(request: web.Request, name: str, low: int, high: int) -> int | None:
     return number
 
 
+def texts(request: web.Request, name: str) -> dict[str, str]:
+    """A JSON object of strings, empty when it is absent. Raises BadRequest."""
+    text = request.query.get(name, "")
+    try:
+        value = json.loads(text or "{}") or {}
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise BadRequest(f"{name}: {text[:200]!r} is not a JSON object of strings")
+    return value
+
+
 async def body(request: web.Request) -> Any:
     """A JSON body, at most 4 MiB. Raises BadRequest."""
     data = await request.read()

@@ -8,6 +8,7 @@ from . import (
     routes_files,
     routes_images,
     routes_life,
+    routes_making,
     routes_networks,
     routes_pods,
     routes_registry,
@@ -21,7 +22,6 @@ from .routing import Later, Route
 # Routes of the original that come with later versions.
 LATER = (
     Later("POST", "/pod/labels"),
-    Later("POST", "/container/commit"),
     Later("POST", "/image/build"),
 )
 
@@ -44,7 +44,7 @@ GROUPS: tuple[tuple[str, str, Sequence[Route]], ...] = (
         [*routes_containers.ROUTES, *routes_life.ROUTES, *routes_stats.ROUTES],
     ),
     ("Files of containers", "", routes_files.ROUTES),
-    ("Images", _PROGRESS, [*routes_images.ROUTES, *routes_registry.ROUTES]),
+    ("Images", _PROGRESS, [*routes_images.ROUTES, *routes_registry.ROUTES, *routes_making.ROUTES]),
     ("Volumes", "", routes_volumes.ROUTES),
     ("Networks, ports and in-pod services", "", [*routes_networks.ROUTES, *routes_services.ROUTES]),
     ("Not yet", "", LATER),

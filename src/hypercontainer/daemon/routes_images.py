@@ -5,22 +5,23 @@ import contextlib
 
 from aiohttp import web
 
-from ..errors import BadRequest
 from ..images import Image
 from ..images.auth import from_header
+from ..images.pruning import is_between
 from ..pods.views import unix_time
 from . import params
 from .context import of
 from .jsonlines import LineStream
-from .routing import LINES, TAR, Body, Route, flag, text
+from .routes_making import import_archive
+from .routing import LINES, TAR, Body, Route, flag, json_value, text, texts
 
 _CHUNK = 1 << 20
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """Pull an image."""
+    """Pull an image, or import one (`fromSrc=-`)."""
     if request.query.get("fromSrc"):
-        raise BadRequest("fromSrc: import is not supported yet")
+        return await import_archive(request)
     name = params.text(request, "imageName")
     tag = request.query.get("tag")
     if tag:
@@ -39,11 +40,13 @@ async def load(request: web.Request) -> web.StreamResponse:
     """Load images from an archive, the body."""
     stream = LineStream(request)
     body = request.content.iter_chunked(_CHUNK)
+    name, refs = request.query.get("name", ""), params.texts(request, "refs")
 
     async def work() -> None:
-        for image in await of(request).images.load(body, progress=stream.progress):
-            name = image.repo_tags[0] if image.repo_tags else image.id
-            of(request).pods.events.emit("image", "load", image.id, {"name": name})
+        images = of(request).images
+        for image in await images.load(body, stream.progress, name=name, refs=refs):
+            shown = image.repo_tags[0] if image.repo_tags else image.id
+            of(request).pods.events.emit("image", "load", image.id, {"name": shown})
 
     return await stream.run(work())
 
@@ -71,6 +74,7 @@ async def listing(request: web.Request) -> web.Response:
                 "Labels": (image.config.get("config") or {}).get("Labels") or {},
             }
             for image in images
+            if params.boolean(request, "all") or not is_between(image)
         ]
     )
 
@@ -81,6 +85,7 @@ async def original_listing(request: web.Request) -> web.Response:
     lines = [
         f"{tag}:{image.id}:{_created(image)}:{image.size}"
         for image in images
+        if params.boolean(request, "all") or not is_between(image)
         for tag in list(image.repo_tags) or ["<none>:<none>"]
     ]
     return web.json_response({"imagesList": lines})
@@ -136,10 +141,14 @@ ROUTES = [
         "POST",
         "/image/create",
         create,
-        text("imageName", "the image to pull", required=True),
+        text("imageName", "the image to pull"),
         text("tag"),
-        text("fromSrc", "not yet"),
+        text("fromSrc", "`-`: import the body, a tar archive of a root file system"),
+        text("repo", "import: the new image's name"),
+        text("message", "import: for its history"),
+        texts("changes", "import: instructions of a Dockerfile; several times"),
         headers=("X-Registry-Auth",),
+        body=Body("import: a tar archive", TAR, required=False),
         answer="progress",
         media=LINES,
     ),
@@ -147,6 +156,8 @@ ROUTES = [
         "POST",
         "/image/load",
         load,
+        text("name", "OCI layouts: images are called NAME:REF"),
+        json_value("refs", "OCI layouts: an object: image names by reference name"),
         body=Body("a tar archive of `docker save` or in OCI layout", TAR),
         answer="progress",
         media=LINES,
@@ -155,14 +166,16 @@ ROUTES = [
         "GET",
         "/images/json",
         listing,
-        original=("all", "filter", "filters"),
+        flag("all", "also steps of builds"),
+        original=("filter", "filters"),
         answer="a list of `{Id, RepoTags, RepoDigests, Created, Size, Containers}`",
     ),
     Route(
         "GET",
         "/images/get",
         original_listing,
-        original=("all", "filter", "filters"),
+        flag("all", "also steps of builds"),
+        original=("filter", "filters"),
         answer='`{imagesList: ["repository:tag:id:created:size"]}`',
     ),
     Route("GET", "/image/json", inspect, IMAGE, answer="everything, in Docker's form"),

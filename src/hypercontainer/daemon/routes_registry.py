@@ -1,7 +1,6 @@
 """Routes by which images go out: names, push, save; and credentials of registries."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
@@ -68,7 +67,7 @@ async def save(request: web.Request) -> web.StreamResponse:
     form = request.query.get("format", "")
     if form not in ("", "docker", "oci"):
         raise BadRequest(f"format: {form!r} is neither docker nor oci")
-    refs = _texts(request.query.get("refs", ""))
+    refs = params.texts(request, "refs")
     if refs and form != "oci":
         raise BadRequest("refs: only an OCI layout (format=oci) has reference names")
     with images.saved(names, oci=form == "oci", refs=refs) as pieces:
@@ -77,16 +76,6 @@ async def save(request: web.Request) -> web.StreamResponse:
             events.emit("image", "save", images.get(name).id, {"name": name})
         async with aclosing(_read(pieces)) as body:  # type: ignore[type-var]
             return await send_tar(request, body)
-
-
-def _texts(text: str) -> dict[str, str]:
-    try:
-        value = json.loads(text or "{}") or {}
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise BadRequest(f"refs: {text!r} is not a JSON object of strings")
-    return value
 
 
 async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

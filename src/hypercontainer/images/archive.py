@@ -10,8 +10,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import AsyncIterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +41,24 @@ _BARE_TAG = re.compile(r"latest|v?[0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
+class Naming:
+    """What images of an OCI layout are to be called: NAME:REF, or by reference name."""
+
+    name: str = ""
+    refs: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, ref: str) -> Reference | None:
+        """The name for an image with this reference name, None: what the archive says."""
+        if ref in self.refs:
+            return reference.parse(self.refs[ref])
+        if not self.name:
+            return None
+        if reference.has_tag(self.name):
+            return reference.parse(self.name)
+        return reference.parse(f"{self.name}:{ref or reference.DEFAULT_TAG}")
+
+
+@dataclass(frozen=True)
 class _Found:
     """An image in an archive."""
 
@@ -55,13 +73,14 @@ async def load(
     source: Path | BinaryIO | AsyncIterable[bytes],
     platform: str,
     progress: ProgressFn,
+    naming: Naming,
 ) -> list[str]:
     """Take in all images of an archive; their ids. Raises BadImage, NotFound, NoSpace."""
     spool = content.files.root / "tmp" / f"{uuid.uuid4().hex}.tar"
     try:
         path = await _plain_file(source, spool)
         with await asyncio.to_thread(ArchiveFile, path, _WHAT) as file:
-            found = await asyncio.to_thread(lambda: list(_images(file, platform)))
+            found = await asyncio.to_thread(lambda: list(_images(file, platform, naming)))
             if not found:
                 raise BadImage(f"{_WHAT} holds no image")
             return [await _take_in(content, file, image, progress) for image in found]
@@ -167,11 +186,14 @@ async def _add_layer(
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-def _images(file: ArchiveFile, platform: str) -> Iterator[_Found]:
-    if file.has("manifest.json"):
+def _images(file: ArchiveFile, platform: str, naming: Naming) -> Iterator[_Found]:
+    chosen = bool(naming.name or naming.refs)
+    if file.has("manifest.json") and not (chosen and file.has("index.json")):
+        if chosen:
+            raise BadRequest("names and references are for OCI layouts: this is Docker's archive")
         return _docker_images(file, platform)
     if file.has("index.json"):
-        return _oci_images(file, platform)
+        return _oci_images(file, platform, naming)
     raise BadImage(f"{_WHAT} is not an image archive: it has neither manifest.json nor index.json")
 
 
@@ -189,7 +211,7 @@ def _docker_images(file: ArchiveFile, platform: str) -> Iterator[_Found]:
         yield _found(config, members, names, platform)
 
 
-def _oci_images(file: ArchiveFile, platform: str) -> Iterator[_Found]:
+def _oci_images(file: ArchiveFile, platform: str, naming: Naming) -> Iterator[_Found]:
     index = _json(file, "index.json", dict)
     manifests = index.get("manifests")
     if not isinstance(manifests, list):
@@ -212,7 +234,7 @@ def _oci_images(file: ArchiveFile, platform: str) -> Iterator[_Found]:
             raise BadImage(f"{_WHAT} is refused: a manifest list within a manifest list")
         config = _blob(file, manifest.config.digest, CONFIG_LIMIT)
         members = [file.member(_blob_name(layer.digest)) for layer in manifest.layers]
-        name = _annotated_name(item)
+        name = naming.of(_ref(item)) or _annotated_name(item)
         yield _found(config, members, [name] if name else [], platform)
 
 
@@ -221,6 +243,14 @@ def _found(config: bytes, members: list[Member], names: list[Reference], platfor
     document, diff_ids = read_config(config, what)
     check_image(document, diff_ids, len(members), platform, what)
     return _Found(config, diff_ids, members, [name for name in names if name.tag])
+
+
+def _ref(item: dict[str, Any]) -> str:
+    annotations = item.get("annotations")
+    if not isinstance(annotations, dict):
+        return ""
+    found = annotations.get("org.opencontainers.image.ref.name")
+    return found if isinstance(found, str) else ""
 
 
 def _annotated_name(item: dict[str, Any]) -> Reference | None:

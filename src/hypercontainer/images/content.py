@@ -89,11 +89,16 @@ class Content:
             await in_thread(convert, conversion.cancel)
 
     def commit(
-        self, config: bytes, diff_ids: Sequence[str], names: Sequence[Reference]
+        self,
+        config: bytes,
+        diff_ids: Sequence[str],
+        names: Sequence[Reference],
+        step: str = "",
     ) -> tuple[str, bool]:
         """Record an image whose layers are all there; blocks. Its id, and whether it is new.
 
-        A name with a tag becomes a tag of the image, one with a digest a name by digest.
+        `step` is the key by which a build finds it again. A name with a tag becomes a tag of
+        the image, one with a digest a name by digest.
         """
         image_id = digest_of(config)
         with self._change:
@@ -102,7 +107,8 @@ class Content:
             self.files.add_config(image_id, config)
             digests = dict.fromkeys(old.digests if old else ())
             digests.update((n.canonical, None) for n in names if n.digest and not n.tag)
-            record = ImageRecord(tuple(diff_ids), tuple(digests))
+            step = step or (old.step if old else "")
+            record = ImageRecord(tuple(diff_ids), tuple(digests), step)
             tags = {n.canonical: image_id for n in names if n.tag}
             self.files.save(Index({**index.images, image_id: record}, {**index.tags, **tags}))
         return image_id, old is None

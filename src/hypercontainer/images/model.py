@@ -20,7 +20,8 @@ class Image:
     """An image in the store.
 
     `layers` are those to stack, bottom first: layers that are empty, that a later one hides
-    whole, or that come again further up, are left out.
+    whole, or that come again further up, are left out. `step` is the key of the build's
+    step that made it.
     """
 
     id: str
@@ -30,3 +31,4 @@ class Image:
     created: str
     size: int
     layers: list[Layer]
+    step: str = ""

@@ -34,10 +34,14 @@ _LEFTOVER_AGE = 24 * 3600.0  # seconds that an interrupted pull's files are kept
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image: its layers bottom first, and the names by digest it was pulled by."""
+    """One image: its layers bottom first, and the names by digest it was pulled by.
+
+    `step` is the key of the build's step that made it.
+    """
 
     layers: tuple[str, ...]
     digests: tuple[str, ...] = ()
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ class Files:
         if data.get("version") != _VERSION:
             raise HyperError(f"{path} is of another version of hyper: use another --root")
         images = {
-            key: ImageRecord(tuple(value["layers"]), tuple(value["digests"]))
+            key: ImageRecord(
+                tuple(value["layers"]), tuple(value["digests"]), str(value.get("step") or "")
+            )
             for key, value in data["images"].items()
         }
         return Index(images, data["tags"])

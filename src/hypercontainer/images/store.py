@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import BadRequest, Conflict, NotFound
-from . import archive, login, reference
+from . import archive, login, making, pruning, reference
 from .auth import Auth
 from .content import Content
 from .hosts import CERTIFICATES, Hosts
+from .making import LayerTar, Packed
 from .model import Image, Layer
 from .pull import Puller
 from .push import Pusher, blobs_of
@@ -77,13 +78,21 @@ class ImageStore:
         self,
         source: Path | BinaryIO | AsyncIterable[bytes],
         progress: ProgressFn | None = None,
+        *,
+        name: str = "",
+        refs: Mapping[str, str] | None = None,
     ) -> list[Image]:
         """Take in the images of a `docker save` or OCI archive, plain, gzip or zstd.
+
+        Of an OCI layout, an image with reference name R is called NAME:R with `name`, and as
+        `refs` has it for R.
 
         Raises BadImage, NotFound (other platforms only), NoSpace.
         """
         tell = progress or (lambda _: None)
-        loaded = await archive.load(self._content, source, self._platform, tell)
+        loaded = await archive.load(
+            self._content, source, self._platform, tell, archive.Naming(name, refs or {})
+        )
         return [self._image(image_id) for image_id in loaded]
 
     async def push(
@@ -228,6 +237,61 @@ class ImageStore:
         self._configs.pop(image_id, None)
         return [*result, *({"deleted": digest} for digest in (image_id, *layers))]
 
+    async def make(
+        self,
+        config: dict[str, Any],
+        *,
+        base: str = "",
+        layer: LayerTar | Packed | None = None,
+        names: Sequence[str] = (),
+        step: str = "",
+    ) -> Image:
+        """Make an image of another one's layers and one more; `config` is its whole configuration.
+
+        The last entry of its history is the layer's. `step` is a key for `find_step`.
+        Raises NotFound (the base), BadRequest (a name), BadImage, NoSpace.
+        """
+        wanted = [reference.parse(name) for name in names]
+        for name in wanted:
+            if name.tag is None or name.digest:
+                raise BadRequest(f"can't name an image {name}: a digest is no tag")
+        below = self._files.index.images[self._resolve(base)[0]].layers if base else ()
+        return self._image(await making.make(self._content, config, below, layer, wanted, step))
+
+    def find_step(self, step: str) -> Image | None:
+        """The image that a build's step made, None if there is none."""
+        for image_id, record in self._files.index.images.items():
+            if step and record.step == step:
+                return self._image(image_id)
+        return None
+
+    def history(self, ref_or_id: str) -> Sequence[dict[str, Any]]:
+        """How an image came about, in Docker's form, newest first. Raises NotFound."""
+        return pruning.history_of(self._files, self.get(ref_or_id))
+
+    async def prune(
+        self, filters: Mapping[str, Sequence[str]], in_use: Callable[[str], bool], until: float
+    ) -> tuple[_Removed, int]:
+        """Remove images that nobody needs, by Docker's filters; what went, and bytes set free.
+
+        `until` is in seconds since 1970. Raises BadRequest (filters).
+        """
+        gone: _Removed = []
+        before = self.size
+        for image in pruning.unneeded(self.list(), filters, in_use, until):
+            with suppress(NotFound, Conflict):
+                gone += await self.remove(image.id, force=True, in_use=in_use)
+        return gone, max(before - self.size, 0)
+
+    @property
+    def size(self) -> int:
+        """Bytes that all layers take on disk, with their archives."""
+        return pruning.on_disk(self._files, [*self._files.layers])
+
+    def size_of(self, image: Image) -> int:
+        """Bytes that the layers of an image take on disk, shared ones too."""
+        return pruning.on_disk(self._files, self._files.index.images[image.id].layers)
+
     def make_upper(self, path: Path, size: int) -> None:
         """Make the writable disk of a container: sparse ext4 of `size` bytes. Blocks for ~10 ms."""
         make_upper(path, size, self._files.root / "cache")
@@ -282,6 +346,7 @@ class ImageStore:
             created=created if isinstance(created, str) else "",
             size=sum(layer.size for layer in layers),
             layers=self._stack(record.layers),
+            step=record.step,
         )
 
     def _layer(self, diff_id: str) -> Layer:
