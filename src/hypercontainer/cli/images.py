@@ -24,7 +24,9 @@ _NONE = "<none>"
 
 def configure_images(parser: Parser) -> None:
     """Options of `images`."""
-    parser.add_argument("-a", "--all", action="store_true", help="accepted for scripts; no effect")
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="also those that are only steps of builds"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids only")
     parser.add_argument("--no-trunc", action="store_true", help="print whole ids")
     add_format(parser)
@@ -117,21 +119,39 @@ def configure_load(parser: Parser) -> None:
     parser.add_argument(
         "-i", "--input", metavar="FILE", help="archive to read (default: standard input)"
     )
+    parser.add_argument(
+        "-n",
+        "--name",
+        default="",
+        metavar="NAME",
+        help="OCI layouts: call images NAME:REF, for their reference names",
+    )
+    parser.add_argument(
+        "-r",
+        "--references",
+        action="append",
+        default=[],
+        metavar="REF=IMAGE",
+        help="OCI layouts: what to call the image with a reference name",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
 def command_load(session: Session, args: argparse.Namespace) -> int:
     """`hyper load`."""
+    from .imagefiles import pairs
     from .progress import show_progress
 
+    refs = pairs(args.references, "REF=IMAGE")
+    client = session.client()
     if args.input is None:
         if sys.stdin.isatty():
             raise UsageError("give an archive by --input FILE or on standard input")
-        loaded = show_progress(session.client().load(sys.stdin.buffer), quiet=args.quiet)
+        loaded = show_progress(client.load(sys.stdin.buffer, args.name, refs), quiet=args.quiet)
     else:
         try:
             with open(args.input, "rb") as archive:
-                loaded = show_progress(session.client().load(archive), quiet=args.quiet)
+                loaded = show_progress(client.load(archive, args.name, refs), quiet=args.quiet)
         except OSError as error:
             why = (error.strerror or "").lower()
             raise HyperError(f"cannot read the archive {args.input}: {why}") from error

@@ -2,26 +2,33 @@
 
 import asyncio
 import contextlib
+import platform
+from typing import Any
 
 from aiohttp import web
 
+from ..build.settings import with_changes
+from ..errors import NotSupported
 from ..images import Image
 from ..images.auth import from_header
+from ..images.making import Packed
 from ..images.pruning import is_between
+from ..pods.model import now
 from ..pods.views import unix_time
 from . import params
 from .context import of
 from .jsonlines import LineStream
-from .routes_making import import_archive
+from .routes_making import lines_of, name_of
 from .routing import LINES, TAR, Body, Route, flag, json_value, text, texts
 
 _CHUNK = 1 << 20
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 async def create(request: web.Request) -> web.StreamResponse:
     """Pull an image, or import one (`fromSrc=-`)."""
     if request.query.get("fromSrc"):
-        return await import_archive(request)
+        return await _import_archive(request)
     name = params.text(request, "imageName")
     tag = request.query.get("tag")
     if tag:
@@ -34,6 +41,33 @@ async def create(request: web.Request) -> web.StreamResponse:
         of(request).pods.events.emit("image", "pull", name, {"name": name})
 
     return await stream.run(pull())
+
+
+async def _import_archive(request: web.Request) -> web.StreamResponse:
+    """Make an image of a root file system, the body: a tar archive."""
+    source = request.query["fromSrc"]
+    if source != "-":
+        raise NotSupported(f"fromSrc={source}: not supported: send the archive as the body (-)")
+    name = name_of(request.query.get("repo", ""), request.query.get("tag", ""))
+    message = request.query.get("message", "")
+    created = now()
+    config: dict[str, Any] = {
+        "created": created,
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "os": "linux",
+        "config": with_changes({}, lines_of(request.query.getall("changes", []))),
+        "history": [{"created": created, "comment": message or "Imported from -"}],
+    }
+    stream = LineStream(request)
+
+    async def work() -> None:
+        images, events = of(request).images, of(request).pods.events
+        body = Packed(request.content.iter_chunked(_CHUNK))
+        image = await images.make(config, layer=body, names=[name] if name else [])
+        events.emit("image", "import", image.id, {"name": name or image.id})
+        stream.progress({"status": image.id})
+
+    return await stream.run(work())
 
 
 async def load(request: web.Request) -> web.StreamResponse:

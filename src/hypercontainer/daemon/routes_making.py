@@ -1,32 +1,28 @@
 """Routes by which images are made here, and cleared away: commit, import, history, prune."""
 
-import platform
 import time
-from typing import Any
 
 from aiohttp import web
 
 from ..build.committing import commit as commit_container
-from ..build.settings import with_changes
-from ..errors import BadRequest, NotSupported
-from ..images.making import Packed
-from ..pods.model import now
+from ..errors import BadRequest
 from . import logs, params
 from .context import of
-from .jsonlines import LineStream
 from .routes_events import filters
 from .routing import CONTAINER, Body, Route, flag, json_value, text, texts
 
-_CHUNK = 1 << 20
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
-
-def name_of(request: web.Request) -> str:
-    """The name that `repo` and `tag` give, "" for none. Raises BadRequest."""
-    repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
+def name_of(repository: str, tag: str) -> str:
+    """A name of its parts, "" for none. Raises BadRequest."""
     if tag and not repository:
         raise BadRequest("tag: there is no repo to tag")
     return f"{repository}:{tag}" if tag else repository
+
+
+def lines_of(changes: list[str]) -> list[str]:
+    """The instructions of `changes`, one a line."""
+    lines = [line for text in changes for line in text.splitlines()]
+    return [line for line in lines if line.strip()]
 
 
 async def commit(request: web.Request) -> web.Response:
@@ -37,45 +33,14 @@ async def commit(request: web.Request) -> web.Response:
     image = await commit_container(
         service,
         container,
-        name=name_of(request),
+        name=name_of(request.query.get("repo", ""), request.query.get("tag", "")),
         author=request.query.get("author", ""),
         comment=request.query.get("comment", ""),
-        changes=_changes(request),
+        changes=lines_of(request.query.getall("changes", [])),
         config=config,
         pause=params.boolean(request, "pause", True),
     )
     return web.json_response({"ID": image.id, "Id": image.id})
-
-
-def _changes(request: web.Request) -> list[str]:
-    lines = [line for text in request.query.getall("changes", []) for line in text.splitlines()]
-    return [line for line in lines if line.strip()]
-
-
-async def import_archive(request: web.Request) -> web.StreamResponse:
-    """Make an image of a root file system, the body: a tar archive."""
-    source = request.query["fromSrc"]
-    if source != "-":
-        raise NotSupported(f"fromSrc={source}: not supported: send the archive as the body (-)")
-    name, message = name_of(request), request.query.get("message", "")
-    created = now()
-    config: dict[str, Any] = {
-        "created": created,
-        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
-        "os": "linux",
-        "config": with_changes({}, _changes(request)),
-        "history": [{"created": created, "comment": message or "Imported from -"}],
-    }
-    stream = LineStream(request)
-
-    async def work() -> None:
-        images, events = of(request).images, of(request).pods.events
-        body = Packed(request.content.iter_chunked(_CHUNK))
-        image = await images.make(config, layer=body, names=[name] if name else [])
-        events.emit("image", "import", image.id, {"name": name or image.id})
-        stream.progress({"status": image.id})
-
-    return await stream.run(work())
 
 
 async def history(request: web.Request) -> web.Response:

@@ -1,0 +1,88 @@
+"""`hyper image`: Docker's words for the commands on images, and `image prune`."""
+
+from __future__ import annotations
+
+from . import imagefiles, images, making, registries
+from .arguments import subcommands
+from .events import filters
+from .output import human_size, print_json, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from .arguments import Parser
+    from .session import Session
+
+
+def configure_image(parser: Parser) -> None:
+    """The commands below `image`."""
+    subcommands(
+        parser,
+        {
+            "ls": (images.configure_images, "list images"),
+            "inspect": (_configure_inspect, "show everything about images, as JSON"),
+            "history": (making.configure_history, "show how an image came about"),
+            "rm": (images.configure_rmi, "remove images"),
+            "prune": (_configure_prune, "remove images that nobody needs"),
+            "pull": (images.configure_pull, "pull images from a registry"),
+            "push": (registries.configure_push, "push images to their registries"),
+            "tag": (imagefiles.configure_tag, "give an image one more name"),
+            "save": (imagefiles.configure_save, "write images as an archive"),
+            "load": (images.configure_load, "load images from an archive"),
+            "import": (making.configure_import, "make an image of a root file system's archive"),
+        },
+    )
+
+
+def command_image(session: Session, args: argparse.Namespace) -> int:
+    """`hyper image`."""
+    action = {
+        "ls": images.command_images,
+        "inspect": _inspect,
+        "history": making.command_history,
+        "rm": images.command_rmi,
+        "prune": _prune,
+        "pull": images.command_pull,
+        "push": registries.command_push,
+        "tag": imagefiles.command_tag,
+        "save": imagefiles.command_save,
+        "load": images.command_load,
+        "import": making.command_import,
+    }[args.action]
+    return action(session, args)
+
+
+def _configure_inspect(parser: Parser) -> None:
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+
+
+def _inspect(session: Session, args: argparse.Namespace) -> int:
+    client = session.client()
+    print_json([client.inspect_image(image) for image in args.images])
+    return 0
+
+
+def _configure_prune(parser: Parser) -> None:
+    from .prune import add_prune_options
+
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="all that no container uses, not only nameless"
+    )
+    add_prune_options(parser)
+
+
+def _prune(session: Session, args: argparse.Namespace) -> int:
+    from .prune import confirmed, report
+
+    wanted = filters(args.filter)
+    if args.all:
+        wanted["dangling"] = ["false"]
+    what = "all images without a container" if args.all else "all images without a name"
+    if not confirmed(args, what):
+        return 0
+    done = session.client().prune_images(wanted)
+    gone = done["ImagesDeleted"] or []
+    report("Images", [f"{verb.lower()}: {name}" for item in gone for verb, name in item.items()])
+    show(f"Total reclaimed space: {human_size(done['SpaceReclaimed'])}")
+    return 0
