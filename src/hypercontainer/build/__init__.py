@@ -1,0 +1,1 @@
+"""Making images: Dockerfiles read and carried out, containers committed."""
