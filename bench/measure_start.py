@@ -8,6 +8,7 @@ first. All are measured in turns, so that a noisy machine is noisy for all.
 """
 
 import compileall
+import os
 import statistics
 import subprocess
 import tempfile
@@ -28,7 +29,7 @@ from .daemon import BIN, hyperd
 from .ready import wait_for_ready
 from .results import Result
 
-ROUNDS = 20
+ROUNDS = int(os.environ.get("HYPER_BENCH_ROUNDS", "20"))
 BOOT_BOUND = 60.0
 LINE = b"bare init"
 _INIT = r"""

@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -150,7 +151,10 @@ def _create_on(
     owner = placement.peer["owner"] if placement.peer else args.id
     sandbox = records.sandbox_directory(args.root, owner)
     process = config.get("process") or {}
-    pid, link = _proxy(args, process, placement, group, streams.controlling)
+    pid, link = _proxy(args, process, placement, streams.controlling)
+    # The kernel may take 10 ms to move a process, in which the guest makes the container.
+    moving = threading.Thread(target=host_cgroups.enter, args=(group, pid), daemon=True)
+    moving.start()
     record: Record = {
         "id": args.id,
         "owner": owner,
@@ -171,11 +175,14 @@ def _create_on(
     try:
         _show_root(pid, rootfs)
         listening()
+        if record["hooks"]:
+            moving.join()
         for kind in ("prestart", "createRuntime", "createContainer"):
             hooks.run(config, kind, state_of(record, "creating"))
         if placement.peer is None and not placement.host_network:
             _follow_network(sandbox, pid)
         _send(sandbox, record, config, rootfs, placement, streams, link)
+        moving.join()
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         raise
@@ -213,13 +220,11 @@ def _proxy(
     args: argparse.Namespace,
     process: dict[str, Any],
     placement: Placement,
-    group: list[str],
     controlling: int | None,
 ) -> tuple[int, int]:
     enter_namespace = entering(placement)
 
     def enter() -> None:
-        host_cgroups.enter(group, os.getpid())
         enter_namespace()
         if not args.no_pivot:
             root_view.leave_host_mounts()

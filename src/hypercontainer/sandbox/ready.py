@@ -142,13 +142,14 @@ class _Ready:
             self._share.leave(self._own, mounts)
         state_dir = request["state_dir"]
         vm, vmm = self._vm, self._vm.vmm
-        # The kernel may take 10 ms to move a process to another group.
+        # The kernel may take 10 ms to move a process to another group, but starts wait for it.
         moving = asyncio.create_task(asyncio.to_thread(place.take, state_dir, request, vmm.pid))
         for kind, who in ((os.PRIO_PROCESS, 0), (os.PRIO_PGRP, vmm.pid)):
             os.setpriority(kind, who, 0)
         config = VMConfig.from_json(request["vm"])
         sandbox = Sandbox(request["id"], state_dir, config, self._share)
         self._on_event = sandbox.on_event
+        sandbox.moved = moving
         console = os.path.join(state_dir, CONSOLE_LOG)
         machine = self._machine
         try:
@@ -157,7 +158,6 @@ class _Ready:
                 raise HyperError("the template has changed")
             vm.console.move(console)
             await vm.renew({"hostname": request["id"]})
-            await moving
         except (HyperError, OSError) as error:
             sys.stderr.write(f"ready VM: {error}; booting instead\n")
             await vm.kill()

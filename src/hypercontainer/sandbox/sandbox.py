@@ -51,6 +51,7 @@ class Sandbox:
         self._own: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.moved: asyncio.Future[None] | None = None
 
     def own(self, vm: VirtualMachine, about: dict[str, Any]) -> None:
         """Take the VM; `about` is what the state file says of this process."""
@@ -284,6 +285,9 @@ class Sandbox:
         container = self.containers.get(cid)
         if container.status != "created":
             raise NotRunning(f"container {cid} can't be started: it is {container.status}")
+        if self.moved is not None:
+            # No program runs before the VM is in its container's control group.
+            await asyncio.shield(self.moved)
         container.started_at = now()
         container.status = "running"
         try:
