@@ -17,24 +17,31 @@ from typing import Any
 import pytest
 
 from hypercontainer.errors import HyperError, NotFound
-from tests.e2e.hyperd_process import Hyperd, wait_until
+from tests.e2e import leaks
+from tests.e2e.hyperd_process import COMMAND, Hyperd, wait_until
+from tests.e2e.netns import Namespace, NetHyperd
 
 pytestmark = pytest.mark.timeout(1200)
 
-COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
+COUNT = "httpd -p 80 -h /etc; i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
 POINTS = os.environ.get("HYPER_CRASH_POINTS", "1")
 SEED = os.environ.get("HYPER_SEED", datetime.date.today().isoformat())
+PORTS = [{"containerPort": 80, "hostPort": 8080}]
 VOLUMES = [{"path": "/own", "detail": {"name": "kept"}}, {"path": "/anonymous"}]
 
 
-class Crashing(Hyperd):
+class Crashing(NetHyperd):
     """A hyperd that dies before a step of what it is asked next."""
+
+    quiet: dict[str, set[str]]
+    """What its namespace has of interfaces, addresses, routes and rules without pods."""
 
     def command(self, *flags: str) -> list[str]:
         """With `crashing_hyperd` in hyperd's place."""
-        _, _, _, *rest = super().command(*flags)
+        command = super().command(*flags)
+        at = command.index(COMMAND[0])
         program = [sys.executable, "-m", "tests.e2e.crashing_hyperd", str(self.root.parent)]
-        return [*program, *rest]
+        return [*command[:at], *program, *command[at + len(COMMAND) :]]
 
     def count(self, at: int) -> None:
         """Let it count from now on, and die at step `at` if that is not 0."""
@@ -59,17 +66,24 @@ def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
     """One for all tests; each may kill it, and starts it again."""
     if os.geteuid() != 0:
         pytest.skip("hyperd needs root")
-    hyperd = Crashing(tmp_path_factory.mktemp("crashing"))
+    namespace = Namespace()
+    hyperd = Crashing(tmp_path_factory.mktemp("crashing"), namespace)
     try:
         hyperd.start()
         hyperd.load_image()
+        running(hyperd)
+        hyperd.client.remove_container("victim", force=True, volumes=True)
+        hyperd.nothing_left()
+        hyperd.quiet = leaks.network(namespace.name)
         yield hyperd
     finally:
         hyperd.close()
+        namespace.close()
 
 
 def create(hyperd: Hyperd, **keys: Any) -> None:
-    hyperd.create("sh", "-c", COUNT, name="victim", volumes=VOLUMES, **keys)
+    command = ("sh", "-c", COUNT)
+    hyperd.create(*command, name="victim", volumes=VOLUMES, pod_portmappings=PORTS, **keys)
 
 
 def created(hyperd: Hyperd) -> None:
@@ -178,6 +192,9 @@ def check(hyperd: Hyperd, about: str) -> None:
     if now == "running":
         assert hyperd.execute("victim", "echo", "hi") == (0, "hi\n"), about
         wait_until(lambda: "0" in hyperd.output_of("victim").split(), f"{about}: its output")
+        assert isinstance(hyperd, Crashing)
+        served = hyperd.namespace.tcp("127.0.0.1", 8080, b"GET /passwd HTTP/1.0\r\n\r\n")
+        assert b"root:x:0:0" in served, about
         numbers = hyperd.output_of("victim").split()
         last = numbers[len(numbers) - 1 - numbers[::-1].index("0") :]
         assert last == [str(n) for n in range(len(last))], f"{about}: output is missing"
@@ -199,5 +216,8 @@ def clear(hyperd: Hyperd) -> None:
         pass
     assert status(hyperd) == ""
     hyperd.nothing_left()
+    assert isinstance(hyperd, Crashing)
+    namespace, quiet = hyperd.namespace.name, hyperd.quiet
+    wait_until(lambda: leaks.network(namespace) == quiet, f"no network but {quiet}")
     kept = [path.name for path in (hyperd.root / "volumes").iterdir()]
     assert set(kept) <= {"kept"}, kept
