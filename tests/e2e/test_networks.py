@@ -144,6 +144,8 @@ def test_published_ports_are_reached_from_everywhere(
     code, output = daemon.execute(other, "sh", "-c", ask.format(daemon.address_of(web)))
     assert code == 0 and output.count("hi\n") == 2, output
     assert daemon.address_of(web) in output and "name = web.bridge" in output
+    itself = daemon.execute(web, "sh", "-c", f"echo hi | nc -w 9 {HOST} 8080")
+    assert itself == (0, f"{GATEWAY}\nhi\n")
 
     host.run("nft", "flush", "ruleset")
     # The sandbox passes on what the rules do not cover any more.

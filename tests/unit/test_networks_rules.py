@@ -27,11 +27,11 @@ def rules() -> list[str]:
 def test_ports_are_translated_for_what_has_the_version() -> None:
     found = [line for line in rules() if "dnat ip" in line]
     assert found == [
-        "meta nfproto ipv4 tcp dport 8080 dnat ip to 10.1.0.2:80",
-        "meta nfproto ipv6 ip6 daddr != ::1 tcp dport 8080 dnat ip6 to [fd01::2]:80",
-        "meta nfproto ipv4 ip daddr 127.0.0.1 udp dport 5353 dnat ip to 10.1.0.2:53",
-        "meta nfproto ipv6 ip6 daddr != ::1 tcp dport 8082 dnat ip6 to [fd01::2]:80",
-        "meta nfproto ipv4 tcp dport 8083 dnat ip to 10.1.0.2:80",
+        "ip saddr != 10.1.0.2 tcp dport 8080 dnat ip to 10.1.0.2:80",
+        "ip6 saddr != fd01::2 ip6 daddr != ::1 tcp dport 8080 dnat ip6 to [fd01::2]:80",
+        "ip saddr != 10.1.0.2 ip daddr 127.0.0.1 udp dport 5353 dnat ip to 10.1.0.2:53",
+        "ip6 saddr != fd01::2 ip6 daddr != ::1 tcp dport 8082 dnat ip6 to [fd01::2]:80",
+        "ip saddr != 10.1.0.2 tcp dport 8083 dnat ip to 10.1.0.2:80",
     ]
 
 

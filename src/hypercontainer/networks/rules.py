@@ -55,19 +55,22 @@ def _martians(networks: list[Network]) -> list[str]:
 
 
 def _published(port: Port, ipv4: str, ipv6: str) -> list[str]:
-    """The translation of a published port; what it leaves is passed on by the pod's sandbox."""
+    """The translation of a published port; what it leaves is passed on by the pod's sandbox.
+
+    That is also what a container sends to itself, which a bridge does not send back.
+    """
     rules = []
     match = f"{port.protocol} dport {port.host_port}"
     if ipv4 and ":" not in port.host_ip:
         at = f"ip daddr {port.host_ip} " if port.host_ip not in ("", "0.0.0.0") else ""
-        rules.append(f"meta nfproto ipv4 {at}{match} dnat ip to {ipv4}:{port.container_port}")
+        rules.append(f"ip saddr != {ipv4} {at}{match} dnat ip to {ipv4}:{port.container_port}")
     if ipv6 and (":" in port.host_ip or not port.host_ip):
         # ::1 can't be a packet's source outside of the loopback interface.
         at = port.host_ip if port.host_ip not in ("", "::") else ""
         which = f"ip6 daddr {at}" if at else "ip6 daddr != ::1"
         if at != "::1":
             rules.append(
-                f"meta nfproto ipv6 {which} {match} dnat ip6 to [{ipv6}]:{port.container_port}"
+                f"ip6 saddr != {ipv6} {which} {match} dnat ip6 to [{ipv6}]:{port.container_port}"
             )
     return rules
 
