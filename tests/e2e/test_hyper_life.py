@@ -134,3 +134,30 @@ def test_update(hyper: Hyper, hyperd: Hyperd) -> None:
     with pytest.raises(HyperError, match=r"containers\[0\].resources.memory: it is more than"):
         hyperd.create("true", resources={"memory": "1g"})
     hyper.text("rm", "-f", "box")
+
+
+def test_one_of_several_is_paused(hyper: Hyper, hyperd: Hyperd) -> None:
+    script = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+    one = {"image": "busybox", "command": ["sh", "-c", script]}
+    spec = {"id": "two", "containers": [{"name": "a", **one}, {"name": "b", **one}]}
+    hyperd.client.create_pod(spec)
+    hyperd.client.start_pod("two")
+    hyper.text("pause", "a")
+    assert hyper.text("exec", "b", "echo", "on") == "on"
+    refused = hyper("exec", "a", "true")
+    assert (
+        refused.returncode == 125 and b"container a is paused: unpause it first" in refused.stderr
+    )
+    assert hyper("pause", "a").returncode == 1
+    hyperd.end()
+    hyperd.start()
+    assert [hyperd.state_of(n)["Paused"] for n in ("a", "b")] == [True, False]
+    hyper.text("unpause", "a")
+    assert hyper.text("exec", "a", "echo", "on") == "on"
+    hyper.text("pause", "a")
+    hyper.text("stop", "-t", "30", "a")
+    assert hyperd.state_of("a")["ExitCode"] == 0, "it went on, to end in its own way"
+    hyper.text("pause", "b")
+    assert hyperd.vm_of("b")["Status"] == "paused", "where it is alone it is the VM"
+    hyper.text("rm", "-f", "a", "b")
+    hyperd.nothing_left()

@@ -94,16 +94,16 @@ async def kill(request: web.Request) -> web.Response:
 
 
 async def pause(request: web.Request) -> web.Response:
-    """Stop the VM of a container for a while."""
-    service = of(request).pods
-    await service.pause(service.pod_of(_container(request)), True)
+    """Stop a container for a while: its VM where it is alone in it, else its processes."""
+    service, container = of(request).pods, _container(request)
+    await service.pause(service.pod_of(container), True, container)
     return web.Response(status=204)
 
 
 async def unpause(request: web.Request) -> web.Response:
-    """Let the VM of a container go on."""
-    service = of(request).pods
-    await service.pause(service.pod_of(_container(request)), False)
+    """Let a paused container go on."""
+    service, container = of(request).pods, _container(request)
+    await service.pause(service.pod_of(container), False, container)
     return web.Response(status=204)
 
 

@@ -73,7 +73,9 @@ def _end_of(container: Container, state: SandboxState | None) -> ExitStatus:
 
 
 def _sync_pause(container: Container, state: dict[str, Any]) -> None:
-    container.state.status = Status.PAUSED if state["status"] == "paused" else Status.RUNNING
+    own = (state.get("containers") or {}).get(container.id) or {}
+    paused = "paused" in (state["status"], own.get("status"))
+    container.state.status = Status.PAUSED if paused else Status.RUNNING
 
 
 async def _undo(pod: Pod, client: SandboxClient) -> None:

@@ -256,13 +256,16 @@ class PodService(Registry):
             container.state.status = Status.EXITED
         self.store.save(container)
 
-    async def pause(self, pod: Pod, paused: bool) -> None:
-        """Stop or continue the VM of a pod. Raises NotRunning in a wrong state."""
-        await self._whole(self._pause(pod, paused))
+    async def pause(self, pod: Pod, paused: bool, container: Container | None = None) -> None:
+        """Stop or continue a pod's VM, or one container. Raises NotRunning in a wrong state."""
+        await self._whole(self._pause(pod, paused, container))
 
-    async def _pause(self, pod: Pod, paused: bool) -> None:
+    async def _pause(self, pod: Pod, paused: bool, container: Container | None) -> None:
         async with pod.lock:
-            await self.runner.stopping.pause(pod, paused)
+            if container is None:
+                await self.runner.stopping.pause(pod, paused)
+            else:
+                await self.runner.stopping.pause_one(pod, container, paused)
 
     async def remove(
         self,

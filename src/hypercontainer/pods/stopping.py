@@ -37,9 +37,10 @@ class Stopping:
         client = pod.client
         if not live or client is None:
             return
-        if any(c.state.status == Status.PAUSED for c in live):
-            with contextlib.suppress(HyperError):  # it may be dead already
-                await self.pause(pod, False)
+        for container in live:
+            if container.state.status == Status.PAUSED:
+                with contextlib.suppress(HyperError):  # it may be dead already
+                    await self.pause_one(pod, container, False)
         for container in live:
             signum = oci.stop_signal_of(container)
             self._events.container("kill", pod, container, signal=str(signum))
@@ -74,9 +75,33 @@ class Stopping:
         if signum == 9:
             container.kill_reason = "signal 9: killed on request"
             if container.state.status == Status.PAUSED:
-                await self.pause(pod, False)
+                await self.pause_one(pod, container, False)
         await pod.client.signal(container.id, "init", signum)
         self._events.container("kill", pod, container, signal=str(signum))
+
+    async def pause_one(self, pod: Pod, container: Container, paused: bool) -> None:
+        """Stop or continue one container: the VM where it is alone, else its processes.
+
+        Raises NotRunning in a wrong state.
+        """
+        client = pod.client
+        others = [c for c in pod.containers if c.live and c is not container]
+        if client is None or not others:
+            await self.pause(pod, paused)
+            return
+        wanted = Status.RUNNING if paused else Status.PAUSED
+        if container.state.status != wanted:
+            raise NotRunning(f"container {container.name} is not {wanted}")
+        try:
+            await client.freeze(container.id, paused)
+        except NotRunning:
+            if paused:
+                raise
+            await self.pause(pod, False)  # the whole VM was paused
+            return
+        container.state.status = Status.PAUSED if paused else Status.RUNNING
+        self._store.save(container)
+        self._events.container("pause" if paused else "unpause", pod, container)
 
     async def pause(self, pod: Pod, paused: bool) -> None:
         """Stop or continue a pod's VM. Raises NotRunning in a wrong state."""
