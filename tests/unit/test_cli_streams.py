@@ -120,12 +120,48 @@ def echo(sock: socket.socket) -> None:
     sock.shutdown(socket.SHUT_WR)
 
 
+def never() -> None:
+    raise AssertionError("it was to be killed")
+
+
+def collected(stream: RawStream, input: bytes | None) -> tuple[bytes, bytes]:
+    output = exchange(stream, input, limit=1 << 22, kill=never)
+    assert not output.truncated
+    return bytes(output.parts[1]), bytes(output.parts[2])
+
+
+def test_exchange_keeps_no_more_than_the_limit() -> None:
+    with process_socket() as (stream, theirs):
+        theirs.sendall(frame(1, b"abc") + frame(2, b"xyz") + frame(1, b"defg"))
+        theirs.shutdown(socket.SHUT_WR)
+        output = exchange(stream, None, limit=5, kill=never)
+        assert ([bytes(part) for part in output.parts.values()], output.truncated) == (
+            [b"abcde", b"xyz"],
+            True,
+        )
+
+
+def test_exchange_ends_what_takes_too_long() -> None:
+    with process_socket() as (stream, theirs):
+        theirs.sendall(frame(1, b"begun"))
+
+        def kill() -> None:
+            theirs.sendall(frame(2, b"killed"))
+            theirs.shutdown(socket.SHUT_WR)
+
+        output = exchange(stream, None, limit=100, timeout=0.1, kill=kill)
+        assert ([bytes(part) for part in output.parts.values()], output.timed_out) == (
+            [b"begun", b"killed"],
+            True,
+        )
+
+
 def test_exchange_of_more_than_the_buffers_hold() -> None:
     data = os.urandom(1 << 21)
     with process_socket() as (stream, theirs):
         thread = threading.Thread(target=echo, args=(theirs,))
         thread.start()
-        assert exchange(stream, data) == (data, b"bye")
+        assert collected(stream, data) == (data, b"bye")
         thread.join(20)
 
 
@@ -133,7 +169,7 @@ def test_exchange_without_stdin_sends_no_end() -> None:
     with process_socket() as (stream, theirs):
         theirs.sendall(frame(1, b"x"))
         theirs.shutdown(socket.SHUT_WR)
-        assert exchange(stream, None) == (b"x", b"")
+        assert collected(stream, None) == (b"x", b"")
         theirs.setblocking(False)
         with pytest.raises(BlockingIOError):
             theirs.recv(1)
@@ -144,7 +180,7 @@ def test_exchange_with_a_process_that_does_not_read() -> None:
         theirs.shutdown(socket.SHUT_RD)
         theirs.sendall(frame(1, b"done"))
         theirs.shutdown(socket.SHUT_WR)
-        assert exchange(stream, b"z" * (1 << 20))[0] == b"done"
+        assert collected(stream, b"z" * (1 << 20))[0] == b"done"
 
 
 def test_early_bytes_come_first() -> None:

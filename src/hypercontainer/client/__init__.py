@@ -7,18 +7,35 @@ b'6.1.176\\n'
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .api import Client, RunResult
+    from .aio import AsyncClient, AsyncContainer
+    from .api import Client
+    from .container import Container, Result
+    from .filesets import TooLarge
     from .streams import Demultiplexer, RawStream
     from .transport import DaemonUnavailable
 
-__all__ = ["Client", "DaemonUnavailable", "Demultiplexer", "RawStream", "RunResult"]
+__all__ = [
+    "AsyncClient",
+    "AsyncContainer",
+    "Client",
+    "Container",
+    "DaemonUnavailable",
+    "Demultiplexer",
+    "RawStream",
+    "Result",
+    "TooLarge",
+]
 
 _HOMES = {
+    "AsyncClient": "aio",
+    "AsyncContainer": "aio",
     "Client": "api",
+    "Container": "container",
     "DaemonUnavailable": "transport",
     "Demultiplexer": "streams",
     "RawStream": "streams",
-    "RunResult": "api",
+    "Result": "container",
+    "TooLarge": "filesets",
 }
 
 

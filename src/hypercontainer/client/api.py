@@ -5,41 +5,30 @@ from __future__ import annotations
 import json
 
 from ..errors import HyperError, NotFound
-from . import spec as _spec
+from .bounds import MAX_BYTES, MAX_OUTPUT
+from .execs import ExecCalls
 from .files import FileCalls
 from .images import ImageCalls
 from .networks import NetworkCalls
-from .progress import checked
 from .transport import Address, Transport
 from .volumes import VolumeCalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import IO, Any
+    from typing import Any, Unpack
 
+    from .container import Container, Result
+    from .options import Options
     from .streams import RawStream
     from .transport import Params
-    from .types import ContainerSummary, CreatedPod, ImageSummary, Progress
+    from .types import ContainerSummary, CreatedPod
 
 START_TIMEOUT = 600.0
 """Seconds: an emulated guest on a busy machine is slow; hyperd's own bound is tighter."""
-IDLE_TIMEOUT = 600.0
-"""Seconds without a line of progress."""
 
 
-class RunResult:
-    """What a program that ran to its end left: its exit code and its output."""
-
-    __slots__ = ("exit_code", "stderr", "stdout")
-
-    def __init__(self, exit_code: int, stdout: bytes, stderr: bytes) -> None:
-        self.exit_code = exit_code
-        self.stdout = stdout
-        self.stderr = stderr
-
-
-class Client(FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
+class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
     Without `host` it is that of HYPER_HOST, or the local socket. Containers are
@@ -208,10 +197,14 @@ class Client(FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
         """Let the VM go on."""
         self._post("/container/unpause", {"container": container})
 
-    def wait(self, container: str, exec_id: str | None = None) -> int:
+    def wait(
+        self, container: str, exec_id: str | None = None, *, timeout: int | None = None
+    ) -> int:
         """Wait for the end of a container, or of a process in it; its exit code (128+n for a
-        death by signal n). Unbounded, as the process is."""
-        code = self._get("/exitcode", {"container": container, "exec": exec_id}, timeout=None)
+        death by signal n). Raises Timeout after `timeout` seconds; None: unbounded."""
+        params: Params = {"container": container, "exec": exec_id, "timeout": timeout}
+        patience = None if timeout is None else timeout + 60.0
+        code = self._get("/exitcode", params, timeout=patience)
         if not isinstance(code, int):
             raise HyperError(f"hyperd answered {code!r} instead of an exit code")
         return code
@@ -287,95 +280,30 @@ class Client(FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
         params: Params = {"container": container, "exec": exec_id, "h": rows, "w": columns}
         self._post("/tty/resize", params)
 
-    def create_exec(
-        self,
-        container: str,
-        command: Sequence[str],
-        *,
-        tty: bool = False,
-        stdin: bool = False,
-        detach: bool = False,
-        env: Sequence[str] = (),
-        user: str = "",
-        workdir: str = "",
-        vm: bool = False,
-    ) -> str:
-        """Prepare another process in a running container; the exec's id. `env` has K=V.
-
-        With `vm` it runs in the container's VM outside all containers, as root, with
-        the host's static busybox for programs; the VM's file system is at /vm.
-        """
-        body: dict[str, object] = {
-            "command": list(command),
-            "tty": tty,
-            "stdin": stdin,
-            "detach": detach,
-        }
-        body |= {
-            key: value
-            for key, value in (
-                ("env", list(env)),
-                ("user", user),
-                ("workdir", workdir),
-                ("vm", vm),
-            )
-            if value
-        }
-        return str(self._post("/exec/create", {"container": container}, body))
-
-    def start_exec(self, container: str, exec_id: str, *, detach_keys: str = "") -> RawStream:
-        """Start it and take its streams. Raises ProgramError when it can't be executed."""
-        params: Params = {
-            "container": container,
-            "exec": exec_id,
-            "detachKeys": detach_keys or None,
-        }
-        return self._http.request("POST", "/exec/start", params, upgrade=True).hijack()
-
-    def start_exec_detached(self, container: str, exec_id: str) -> None:
-        """Start it and leave it alone (created with `detach`)."""
-        self._post("/exec/start", {"container": container, "exec": exec_id})
-
-    # Images
-
-    def list_images(self, *, all: bool = False) -> list[ImageSummary]:
-        """The images that hyperd has."""
-        found: list[ImageSummary] = self._get("/images/json", {"all": all})
-        return found
-
-    def inspect_image(self, image: str) -> dict[str, Any]:
-        """Everything about an image. Raises NotFound."""
-        return self._object(self._get("/image/json", {"imageName": image}))
-
-    def pull(self, image: str, *, registry_auth: str | None = None) -> Iterator[Progress]:
-        """Pull an image; yields its progress. `registry_auth` is the X-Registry-Auth header."""
-        headers = {"X-Registry-Auth": registry_auth} if registry_auth else {}
-        response = self._http.request(
-            "POST", "/image/create", {"imageName": image}, headers=headers, timeout=IDLE_TIMEOUT
-        )
-        return checked(response.lines())
-
-    def load(
-        self, archive: IO[bytes], name: str = "", refs: Mapping[str, str] | None = None
-    ) -> Iterator[Progress]:
-        """Load images from an archive (docker save or OCI); yields its progress.
-
-        Images of an OCI layout are called `name`:REF, or as `refs` has it for REF.
-        """
-        params: Params = {"name": name or None, "refs": json.dumps(dict(refs)) if refs else None}
-        response = self._http.request(
-            "POST", "/image/load", params, upload=archive, timeout=IDLE_TIMEOUT
-        )
-        return checked(response.lines())
-
-    def remove_image(self, image: str, *, force: bool = False) -> list[dict[str, str]]:
-        """Untag an image and delete what nothing uses; what was untagged and deleted."""
-        params: Params = {"imageId": image, "force": force}
-        answer = self._http.request("DELETE", "/image", params, timeout=120.0).json()
-        removed = answer.get("imagesList", []) if isinstance(answer, dict) else answer
-        return [dict(item) for item in removed or []]
-
     # The whole thing
+
+    def container(self, reference: str) -> Container:
+        """A container that exists, as an object. Raises NotFound."""
+        from .container import Container
+
+        return Container(self, str(self.inspect_container(reference)["Id"]))
+
+    def create(
+        self,
+        image: str,
+        command: Sequence[str] = (),
+        *,
+        stdin: bool = False,
+        **options: Unpack[Options],
+    ) -> Container:
+        """Create a container, without starting it; the `Options` are those of `run`.
+
+        With `stdin` it waits for input. Used as a context manager it is removed at the end.
+        Raises BadRequest, Conflict (the name), and NotFound when the image can't be had.
+        """
+        from .container import create
+
+        return create(self, image, command, options, stdin=stdin)
 
     def run(
         self,
@@ -383,46 +311,29 @@ class Client(FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
         command: Sequence[str] = (),
         *,
         input: bytes | None = None,
-        env: Mapping[str, str] | None = None,
-        workdir: str = "",
-        user: str = "",
-        memory_mib: int = 128,
-        cpus: int = 1,
-        pull: bool = True,
-    ) -> RunResult:
-        """Run a program in a VM of its own and return its exit code and output.
+        timeout: float | None = None,
+        outputs: Sequence[str] = (),
+        max_output: int = MAX_OUTPUT,
+        max_files: int = MAX_BYTES,
+        **options: Unpack[Options],
+    ) -> Result:
+        """Run a program in a VM of its own; its exit code, output and files.
 
-        `input` is its stdin. The image is pulled when it is missing, unless `pull`
-        is false. The container is removed.
+        `input` is its stdin. After `timeout` seconds from its start it is killed, and the
+        result says `timed_out`. `outputs` are paths of files or directories that are read
+        when it has ended, at most `max_files` bytes of them; those that are not there are
+        left out. `max_output` bounds what is kept of stdout and of stderr. The container has
+        no network unless `options` (see Options) say so, and is removed in any case.
+        Raises ProgramError when the program can't be executed, NotFound, BadRequest, TooLarge.
         """
-        spec = _spec.pod(
-            image,
-            command,
-            stdin=input is not None,
-            env=env or {},
-            workdir=workdir,
-            user=user,
-            memory_mib=memory_mib,
-            cpus=cpus,
-        )
-        try:
-            created = self.create_pod(spec)
-        except NotFound:
-            if not pull:
-                raise
-            for _ in self.pull(image):
-                pass
-            created = self.create_pod(spec)
-        container = created["Containers"][0]
-        try:
-            return self._run_created(created["ID"], container, input)
-        finally:
-            self.remove_container(container, force=True, volumes=True)
+        from .container import create
 
-    def _run_created(self, pod: str, container: str, input: bytes | None) -> RunResult:
-        from .exchange import exchange
-
-        with self.attach(container, stdin=input is not None) as stream:
-            self.start_pod(pod)
-            stdout, stderr = exchange(stream, input)
-        return RunResult(self.wait(container), stdout, stderr)
+        with create(self, image, command, options, stdin=input is not None) as container:
+            result = container.run_to_end(input=input, timeout=timeout, max_output=max_output)
+            for path in outputs:
+                left = max_files - sum(map(len, result.files.values()))
+                try:
+                    result.files |= container.get_files(path, max_bytes=left)
+                except NotFound:
+                    pass
+            return result

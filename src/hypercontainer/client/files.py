@@ -24,8 +24,9 @@ class BodyFile:
     """The body of an answer as a file to read."""
 
     def __init__(self, response: Response) -> None:
-        self._chunks = response.chunks()
+        self._chunks: Iterator[bytes] = response.chunks()
         self._data = b""
+        self._response = response
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes, b"" at the end. Raises HyperError when the body is cut off."""
@@ -45,6 +46,10 @@ class BodyFile:
         """The rest, piece by piece."""
         while data := self.read(_BLOCK):
             yield data
+
+    def close(self) -> None:
+        """Leave the rest."""
+        self._response.close()
 
 
 class FileCalls:

@@ -1,4 +1,4 @@
-"""Calls by which images go out, and for registries."""
+"""Calls for images and registries."""
 
 from __future__ import annotations
 
@@ -13,16 +13,53 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from .transport import Params, Transport
-    from .types import Progress
+    from .types import ImageSummary, Progress
 
 IDLE_TIMEOUT = 600.0
 """Seconds without a byte."""
 
 
 class ImageCalls:
-    """The part of Client that is about images that go out, and registries."""
+    """The part of Client that is about images and registries."""
 
     _http: Transport
+
+    def list_images(self, *, all: bool = False) -> list[ImageSummary]:
+        """The images that hyperd has."""
+        found: list[ImageSummary] = self._http.request("GET", "/images/json", {"all": all}).json()
+        return found
+
+    def inspect_image(self, image: str) -> dict[str, Any]:
+        """Everything about an image. Raises NotFound."""
+        return dict(self._http.request("GET", "/image/json", {"imageName": image}).json())
+
+    def pull(self, image: str, *, registry_auth: str | None = None) -> Iterator[Progress]:
+        """Pull an image; yields its progress. `registry_auth` is the X-Registry-Auth header."""
+        headers = {"X-Registry-Auth": registry_auth} if registry_auth else {}
+        response = self._http.request(
+            "POST", "/image/create", {"imageName": image}, headers=headers, timeout=IDLE_TIMEOUT
+        )
+        return checked(response.lines())
+
+    def load(
+        self, archive: IO[bytes], name: str = "", refs: Mapping[str, str] | None = None
+    ) -> Iterator[Progress]:
+        """Load images from an archive (docker save or OCI); yields its progress.
+
+        Images of an OCI layout are called `name`:REF, or as `refs` has it for REF.
+        """
+        params: Params = {"name": name or None, "refs": json.dumps(dict(refs)) if refs else None}
+        response = self._http.request(
+            "POST", "/image/load", params, upload=archive, timeout=IDLE_TIMEOUT
+        )
+        return checked(response.lines())
+
+    def remove_image(self, image: str, *, force: bool = False) -> list[dict[str, str]]:
+        """Untag an image and delete what nothing uses; what was untagged and deleted."""
+        params: Params = {"imageId": image, "force": force}
+        answer = self._http.request("DELETE", "/image", params, timeout=120.0).json()
+        removed = answer.get("imagesList", []) if isinstance(answer, dict) else answer
+        return [dict(item) for item in removed or []]
 
     def login(self, server: str, username: str, password: str) -> str:
         """Check credentials at a registry ("" for docker.io). Raises AccessDenied."""

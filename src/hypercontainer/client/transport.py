@@ -13,6 +13,7 @@ import socket
 from urllib.parse import urlencode, urlsplit
 
 from ..errors import BadRequest, HyperError, NotFound, Timeout, from_wire
+from .cancel import track
 from .streams import RawStream
 
 TYPE_CHECKING = False
@@ -171,9 +172,10 @@ class Response:
         sock.setblocking(False)
         early = self._raw.fp.read1(-1)  # what came in one packet with the header
         sock.settimeout(None)
-        stream = RawStream(sock.dup(), early or b"")
+        taken = sock.dup()
+        track(taken)
         self.close()
-        return stream
+        return RawStream(taken, early or b"")
 
     def close(self) -> None:
         """Let the connection go."""
@@ -239,6 +241,7 @@ class Transport:
         connection = _Connection(self.address)
         try:
             connection.connect()
+            track(connection.sock)
             connection.sock.settimeout(timeout)
             with _told(what, timeout):
                 try:

@@ -171,6 +171,18 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
     return hijack.response
 
 
+async def exec_kill(request: web.Request) -> web.Response:
+    """Signal a process that an exec started; 15 unless `signal` says another."""
+    service = of(request).pods
+    container = _container(request)
+    found = await service.execs.find(params.text(request, "exec"), container)
+    signum = parse_signal(request.query.get("signal") or "15", "signal")
+    if not found.started or found.exit_code is not None:
+        raise NotRunning(f"exec {found.id} is not running")
+    await service.client_of(container).signal(*found.place, signum)
+    return web.json_response({})
+
+
 async def exec_in_vm(request: web.Request) -> web.StreamResponse:
     """Run a process in a pod's VM outside its containers and take its streams, raw."""
     check_upgrade(request)
@@ -391,6 +403,14 @@ ROUTES = [
         DETACH_KEYS,
         answer="the streams; `{}` for one created with `detach`",
         takeover=True,
+    ),
+    Route(
+        "POST",
+        "/exec/kill",
+        exec_kill,
+        CONTAINER,
+        EXEC,
+        text("signal", "name or number (15)"),
     ),
     Route(
         "POST",
