@@ -83,7 +83,22 @@ def test_lists_and_prune(hyper: Hyper, hyperd: Hyperd) -> None:
     assert names("-a") == ["runs", "c1"]
     assert hyper("prune", input=b"y\n").returncode == 0
     assert names("-a") == ["runs"]
+    hyper.text("create", "--name=last", "busybox", "true")
+    both = hyper("system", "prune", "-f", "--volumes", "--filter=until=1h")
+    assert both.returncode == 125 and b"until is not for volumes" in both.stderr
+    refused = hyper("system", "prune", "--volumes", input=b"n\n")
+    assert b"all anonymous volumes that no container uses and all images without a name" in (
+        refused.stdout
+    )
+    out = hyper.text("system", "prune", "-f", "--volumes")
+    assert "Deleted Containers:" in out and "Total reclaimed space: " in out
+    assert names("-a") == ["runs"]
     hyper.text("rm", "-f", "runs")
+    hyper.text("image", "ls")
+    out = hyper.text("system", "prune", "-af")
+    assert "untagged: " in out and "busybox" in out
+    assert hyperd.client.list_images() == []
+    hyperd.load_image()
     hyperd.nothing_left()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from .arguments import UsageError, subcommands
 from .events import filters
 from .output import human_size, show
 
@@ -61,3 +62,47 @@ def report(what: str, names: list[str]) -> None:
         for name in names:
             show(name)
         show()
+
+
+def configure_system(parser: Parser) -> None:
+    """The commands below `system`."""
+    subcommands(
+        parser, {"prune": (_configure_system_prune, "remove what no running container needs")}
+    )
+
+
+def _configure_system_prune(parser: Parser) -> None:
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="also images with a name that no container uses"
+    )
+    parser.add_argument(
+        "--volumes", action="store_true", help="also anonymous volumes that no container uses"
+    )
+    add_prune_options(parser)
+
+
+def command_system(session: Session, args: argparse.Namespace) -> int:
+    """`hyper system prune`: containers first, then what they may have used."""
+    wanted = filters(args.filter)
+    if args.volumes and "until" in wanted:
+        raise UsageError("--filter: until is not for volumes: leave out --volumes")
+    what = ["all stopped containers", "all networks that no container is in"]
+    what += ["all anonymous volumes that no container uses"] if args.volumes else []
+    what.append("all images without a container" if args.all else "all images without a name")
+    if not confirmed(args, ", ".join(what[:-1]) + f" and {what[-1]}"):
+        return 0
+    client = session.client()
+    done = client.prune_containers(wanted)
+    size = done["SpaceReclaimed"]
+    report("Containers", done["ContainersDeleted"])
+    report("Networks", client.prune_networks(wanted))
+    if args.volumes:
+        volumes = client.prune_volumes(wanted)
+        size += volumes["SpaceReclaimed"]
+        report("Volumes", volumes["VolumesDeleted"] or [])
+    images = client.prune_images({**wanted, **({"dangling": ["false"]} if args.all else {})})
+    size += images["SpaceReclaimed"]
+    gone = images["ImagesDeleted"] or []
+    report("Images", [f"{verb.lower()}: {name}" for item in gone for verb, name in item.items()])
+    show(f"Total reclaimed space: {human_size(size)}")
+    return 0
