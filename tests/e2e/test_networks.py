@@ -221,6 +221,26 @@ def test_a_port_that_is_taken_is_found_before_the_start(daemon: NetHyperd) -> No
     daemon.client.remove_container(container, force=True)
 
 
+def test_a_udp_client_finds_the_next_container(
+    daemon: NetHyperd, peer: Namespace, server: list[dict[str, Any]]
+) -> None:
+    def answered(sock: socket.socket) -> bool:
+        sock.send(b"ping")
+        with contextlib.suppress(TimeoutError, ConnectionRefusedError):
+            return sock.recv(4096) == f"{PEER}\nping".encode()
+        return False
+
+    with peer.socket(HOST, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(1.0)
+        sock.connect((HOST, 8053))
+        for auto_remove in (True, False):
+            container = serving(
+                daemon, server, "53", pod_portmappings=both(8053, 53), pod_autoRemove=auto_remove
+            )
+            wait_until(lambda: answered(sock), "an answer to the same client")
+            daemon.client.remove_container(container, force=True)
+
+
 def test_networks_are_isolated_and_resolve_names(
     daemon: NetHyperd, peer: Namespace, server: list[dict[str, Any]]
 ) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Conflict, HyperError, NotFound, NotSupported
-from . import links, names
+from . import conntrack, links, names
 from .addresses import overlapping
 from .firewall import Firewall
-from .model import DEFAULT, Endpoint, Network, PodNet, Subnet
+from .model import DEFAULT, Endpoint, Network, PodNet, Port, Subnet
 from .registry import Registry, default_network
 from .rights import lacking
 from .rules import Target
@@ -115,12 +115,24 @@ class HostSide:
         for endpoint in endpoints:
             endpoint.active = False
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, ports: tuple[Port, ...], endpoints: list[Endpoint]) -> None:
+        """After a pod was forgotten that had these."""
         try:
             await self._write_names()
             await self._apply()
+            await self._forget_flows(ports, endpoints)
         except HyperError as error:
             log.error("networks: %s", error.message)
+
+    async def _forget_flows(self, ports: tuple[Port, ...], endpoints: list[Endpoint]) -> None:
+        """Let clients of published UDP ports find another container."""
+        addresses = [address for endpoint in endpoints for address in endpoint.addresses]
+        if self.lacking or not addresses or not any(p.protocol == "udp" for p in ports):
+            return
+        try:
+            await asyncio.to_thread(conntrack.forget_udp, addresses)
+        except OSError as error:
+            log.warning("flows of %s: %s", ", ".join(addresses), error)
 
     async def reconcile(self, known: set[str], live: set[str]) -> None:
         """Bring addresses, bridges, rules and names in line with the pods, and those that live."""

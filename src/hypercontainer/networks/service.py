@@ -71,12 +71,12 @@ class Networks(HostSide):
 
     def forget(self, pod: str) -> None:
         """A pod is removed."""
-        net = self.registry.pods.get(pod)
+        net, endpoints = self.registry.pods.get(pod), self.registry.endpoints_of(pod)
         if net is None:
             return
         self.registry.forget(pod)
         if net.active:
-            task = asyncio.create_task(self._refresh())
+            task = asyncio.create_task(self._refresh(net.ports, endpoints))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -162,7 +162,7 @@ class Networks(HostSide):
         net = self.registry.pods.get(pod)
         if net is None or not net.active:
             return
-        had_ports, endpoints = bool(net.ports), self.registry.endpoints_of(pod)
+        had_ports, endpoints = net.ports, self.registry.endpoints_of(pod)
         self._deactivate(net, endpoints)
         try:
             self.registry.save(net, endpoints)
@@ -170,6 +170,7 @@ class Networks(HostSide):
                 await self._write_names()
             if had_ports:
                 await self._apply()
+                await self._forget_flows(had_ports, endpoints)
         except (HyperError, OSError) as error:
             log.error("networks of %s: %s", pod, error)
 
