@@ -65,7 +65,7 @@ def _main(argv: list[str]) -> int:
 
     from . import parser as module
 
-    top = module.parser()
+    top = module.parser(argv)
     if status := module.unknown_command(top, argv):
         return status
     args, rest = top.parse_known_args(argv)
@@ -83,7 +83,7 @@ def _main(argv: list[str]) -> int:
     args.root = os.path.abspath(args.root)
     try:
         if args.command in (None, "help"):
-            return module.show_help(top, getattr(args, "topic", None))
+            return module.show_help(module.parser(), getattr(args, "topic", None))
         return _dispatch(args)
     except HyperError as error:
         text = f"{error.message}\n{error.detail}" if args.debug and error.detail else error.message

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import BadRequest
 from .main import ROOT, fail
@@ -11,6 +11,7 @@ from .main import ROOT, fail
 _SUMMARY = "Open Container Initiative runtime: each container in a virtual machine of its own"
 _HIDDEN = argparse.SUPPRESS
 _NO_TOPIC = 3
+_HELP = frozenset(("help", "--help", "-h"))
 
 
 def program() -> str:
@@ -31,9 +32,10 @@ class Parser(argparse.ArgumentParser):
         return f"NAME:\n   {self.prog} - {self.description}\n\n{super().format_help()}"
 
 
-def parser() -> Parser:
-    """The parser of the whole command line."""
+def parser(argv: list[str] | None = None) -> Parser:
+    """The parser of the whole command line, or of as much of it as `argv` needs."""
     name = program()
+    wanted = None if argv is None or _HELP.intersection(argv) else frozenset(argv)
     top = Parser(prog=name, description=_SUMMARY, allow_abbrev=False)
     top.add_argument("--version", "-v", action="store_true", help="print the version")
     top.add_argument("--root", default=ROOT, help="directory of the containers' state")
@@ -64,6 +66,7 @@ def parser() -> Parser:
     commands = _Commands(
         top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, prog=name),
         name,
+        wanted,
     )
     _add_lifecycle(commands)
     _add_exec(commands)
@@ -78,14 +81,29 @@ def parser() -> Parser:
     return top
 
 
-class _Commands:
-    """Adds commands with their help."""
+class _Unused:
+    """Stands for the parser of a command that nobody called."""
 
-    def __init__(self, subparsers: "argparse._SubParsersAction[Parser]", name: str) -> None:
+    def add_argument(self, *names: str, **options: Any) -> None:
+        """As ArgumentParser's, but for the argument."""
+
+
+class _Commands:
+    """Adds commands with their help; of those that are not `wanted` nothing is made."""
+
+    def __init__(
+        self,
+        subparsers: "argparse._SubParsersAction[Parser]",
+        name: str,
+        wanted: frozenset[str] | None,
+    ) -> None:
         self._subparsers = subparsers
         self._name = name
+        self._wanted = wanted
 
-    def add(self, command: str, text: str) -> Parser:
+    def add(self, command: str, text: str) -> "Parser | _Unused":
+        if self._wanted is not None and command not in self._wanted:
+            return _Unused()
         return self._subparsers.add_parser(
             command, help=text, description=text, prog=f"{self._name} {command}", allow_abbrev=False
         )
