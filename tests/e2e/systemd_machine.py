@@ -43,11 +43,16 @@ else
 fi
 rm -rf "$root/etc/systemd/system"
 mkdir "$root/etc/systemd/system"
-cp "$boot"/hyperd.* "$root/etc/systemd/system"
+cp "$boot"/hyperd.* "$boot/test.target" "$root/etc/systemd/system"
 : >"$root/etc/machine-id"
 : >"$root/etc/hyper/config"
 exec env -i container=test PATH="$PATH" HYPER_CACHE="$HYPER_CACHE" chroot "$root" \
-    /lib/systemd/systemd --unit=basic.target --log-target=null
+    /lib/systemd/systemd --unit=test.target --log-target=null
+"""
+_TARGET = """[Unit]
+Requires=basic.target
+Wants=hyperd.service
+After=basic.target hyperd.service
 """
 
 
@@ -76,6 +81,7 @@ class Machine:
             text = unit.read_text().replace("@BINDIR@", str(BIN))
             text = text.replace("[Service]", f"[Service]\nEnvironment=HYPER_CACHE={cache}")
             (directory / unit.name).write_text(text)
+        (directory / "test.target").write_text(_TARGET)
         self._environment = {**os.environ, "HYPER_CACHE": cache}
 
     @property
@@ -123,7 +129,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0 or not check, (command, done.stdout)

@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.hyperd_process import wait_until
 from tests.e2e.systemd_machine import Machine, available
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(280),
     pytest.mark.skipif(os.geteuid() != 0 or bool(why := available()), reason="needs systemd"),
 ]
 
@@ -23,7 +25,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path)
     try:
         machine.boot()
-        machine("systemctl", "start", "hyperd.service")
         machine.load_image()
         yield machine
     finally:
@@ -33,12 +34,18 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def state(machine: Machine, name: str) -> dict[str, object]:
     """What inspect says of a container's state and VM."""
     (found,) = json.loads(machine("hyper", "inspect", name))
-    return {**found["State"], **found["VM"]}
+    return {**found["VM"], **found["State"]}
 
 
 def main_pid(machine: Machine) -> str:
     """The pid of hyperd, in the machine."""
     return machine("systemctl", "show", "hyperd", "-p", "MainPID", "--value")
+
+
+def emulators(machine: Machine) -> list[str]:
+    """The QEMUs of containers."""
+    lines = machine("ps", "-eo", "args").splitlines()
+    return [line for line in lines if re.search(r"-name (counts|always|once),", line)]
 
 
 def test_vms_outlive_what_systemd_does_to_hyperd(machine: Machine) -> None:
@@ -66,4 +73,20 @@ def test_vms_outlive_what_systemd_does_to_hyperd(machine: Machine) -> None:
 
     machine("hyper", "stop", "-t", "0", "counts")
     machine("hyper", "rm", "counts")
-    assert "qemu-system" not in machine("ps", "-eo", "args")
+    wait_until(lambda: not emulators(machine), "the ends of VMs")
+
+
+def test_after_a_reboot(machine: Machine) -> None:
+    run = ("hyper", "run", "-d", "--network=none")
+    machine(*run, "--name=always", "--restart=always", "busybox", "sh", "-c", COUNT)
+    machine(*run, "--name=once", "busybox", "sh", "-c", COUNT)
+    machine.cut()
+    machine.boot()
+    once = state(machine, "once")
+    assert (once["Status"], once["ExitCode"]) == ("exited", 255)
+    assert once["Reason"] == "the host was restarted"
+    wait_until(lambda: state(machine, "always")["Status"] == "running", "its start", 60)
+    assert machine("hyper", "exec", "always", "echo", "hi") == "hi"
+    assert machine("hyper", "logs", "always").split().count("0") == 2, "the log goes on"
+    machine("hyper", "rm", "-f", "always", "once")
+    wait_until(lambda: not emulators(machine), "the ends of VMs")
