@@ -9,7 +9,7 @@ PYTEST := $(PYTHON) -m pytest
 PREFIX := /usr/local
 UNITDIR := $(PREFIX)/lib/systemd/system
 
-.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lint format hyperkernel \
+.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lint format fuzz-api hyperkernel \
 	distribution-kernel kernel initrd hyperstart fuzz bench install clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make lint         ruff, mypy, layers'
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
+	@echo 'make fuzz-api     many calls to every route of hyperd (as root)'
 	@echo 'make bench        measure, print a table, write bench/out/*.json'
 	@echo 'make install      programs to PREFIX (/usr/local), units to UNITDIR, below DESTDIR if given'
 	@echo 'make clean        remove what was built in the checkout'
@@ -97,6 +98,10 @@ lint: setup
 format: setup
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+# Every route of the REST API, from its own OpenAPI document; FUZZ calls each, of two kinds.
+fuzz-api: setup kernel
+	HYPER_FUZZ=$(or $(FUZZ),100) $(PYTEST) tests/e2e/test_api_fuzz.py $(ARGS)
 
 fuzz:
 	@tools/setup fuzz

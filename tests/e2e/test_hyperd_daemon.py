@@ -160,3 +160,15 @@ def test_tcp_on_loopback(own_hyperd: Hyperd) -> None:
     refused = run(*own_hyperd.command("--host=tcp://0.0.0.0:1"))
     assert refused.returncode == 2
     assert "--insecure_host" in refused.stderr
+
+
+def test_requests_that_are_too_large_are_refused(hyperd: Hyperd) -> None:
+    many = {f"x-{number}": "1" for number in range(100)}
+    status, answer = request(hyperd, "GET", "/info", **many)
+    assert (status, answer["code"]) == (431, "too_many_headers")
+    # The parser refuses these before there is a request that could be answered in JSON.
+    for path, headers in (("/info", {"x": "a" * 20_000}), ("/info?" + "a" * 20_000, {})):
+        with pytest.raises(json.JSONDecodeError):
+            request(hyperd, "GET", path, **headers)
+    assert request(hyperd, "POST", "/pod/create", b" " * (5 << 20))[0] == 413
+    assert request(hyperd, "GET", "/info")[0] == 200

@@ -10,6 +10,7 @@ from aiohttp import web
 from .. import __version__
 from ..pods.model import Status
 from .context import of
+from .metrics import metrics
 from .routing import Route
 
 API_VERSION = "1.17"
@@ -110,6 +111,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 
 ROUTES = [
+    Route("GET", "/metrics", metrics, answer="Prometheus' text format", media="text/plain"),
     Route("GET", "/openapi.json", openapi, answer="this reference as an OpenAPI 3.0 document"),
     Route("GET", "/_ping", ping, answer="`OK`", media="text/plain"),
     Route(

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from ..errors import BadRequest, HyperError, to_wire
 from .config import ACTIVATION, Config, check_exposure
 from .context import CONTEXT, Context
+from .metrics import METRICS, Metrics
 from .params import MAX_BODY
 from .route_table import routes
 from .routing import Route
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _SHUTDOWN_BOUND = 2.0
 _BACKLOG = 256
+MAX_HEADERS = 64
 _LINGER = 1.0  # seconds for which a body that nobody wants any more is read, after the answer
 
 # Routes that may take as long as a container lives: they do not hold the end of hyperd up.
@@ -33,8 +35,13 @@ _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 
 def application(context: Context) -> web.Application:
     """The web application; each route also as /v1.2/PATH."""
-    app = web.Application(middlewares=[_errors, _browsers, _patient], client_max_size=MAX_BODY)
+    metrics = Metrics(context.pods, context.images)
+    app = web.Application(
+        middlewares=[metrics.count, _errors, _bounded, _browsers, _patient],
+        client_max_size=MAX_BODY,
+    )
     app[CONTEXT] = context
+    app[METRICS] = metrics
     app[_WAITING] = set()
     for route in routes():
         app.router.add_route(route.method, route.path, _called(route))
@@ -85,6 +92,15 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
     }.get(error.status, (error.reason or "bad request").lower())
     body = {"code": words.get(error.status, "bad_request"), "message": message}
     return web.json_response(body, status=error.status)
+
+
+@web.middleware
+async def _bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse requests with more headers than any client sends."""
+    if len(request.raw_headers) > MAX_HEADERS:
+        text = f"more than {MAX_HEADERS} headers"
+        return web.json_response({"code": "too_many_headers", "message": text}, status=431)
+    return await handler(request)
 
 
 @web.middleware
