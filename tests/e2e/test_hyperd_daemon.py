@@ -164,11 +164,11 @@ def test_tcp_on_loopback(own_hyperd: Hyperd) -> None:
 
 def test_requests_that_are_too_large_are_refused(hyperd: Hyperd) -> None:
     many = {f"x-{number}": "1" for number in range(100)}
-    status, answer = request(hyperd, "GET", "/info", **many)
+    status, answer = request(hyperd, "GET", "/info", None, **many)
     assert (status, answer["code"]) == (431, "too_many_headers")
     # The parser refuses these before there is a request that could be answered in JSON.
     for path, headers in (("/info", {"x": "a" * 20_000}), ("/info?" + "a" * 20_000, {})):
         with pytest.raises(json.JSONDecodeError):
-            request(hyperd, "GET", path, **headers)
+            request(hyperd, "GET", path, None, **headers)
     assert request(hyperd, "POST", "/pod/create", b" " * (5 << 20))[0] == 413
     assert request(hyperd, "GET", "/info")[0] == 200
