@@ -163,3 +163,14 @@ def labels(items: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--label: {item!r} is not NAME=VALUE")
         result[name] = value
     return result
+
+
+def filters(items: Iterable[str]) -> dict[str, list[str]]:
+    """Values by key of `--filter KEY=VALUE`. Raises UsageError."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--filter: {item!r} is not KEY=VALUE")
+        found.setdefault(key.strip().lower(), []).append(value.strip())
+    return found

@@ -54,6 +54,7 @@ COMMANDS = {
     "cp": Command("copying", "copy files from or to a container"),
     "export": Command("copying", "write a container's file system as a tar archive"),
     "diff": Command("copying", "show what a container changed in its file system"),
+    "pod": Command("pods", "list, start, stop and remove pods of containers"),
     "images": Command("images", "list images"),
     "pull": Command("images", "pull images from a registry"),
     "push": Command("registries", "push images to their registries"),

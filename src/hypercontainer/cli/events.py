@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from .arguments import UsageError
+from .arguments import filters
 from .logs import moment
 from .output import show
 
@@ -48,17 +48,6 @@ def command_events(session: Session, args: argparse.Namespace) -> int:
         show(json.dumps(event) if args.format == "json" else line_of(event))
         sys.stdout.flush()
     return 0
-
-
-def filters(items: list[str]) -> dict[str, list[str]]:
-    """Filters by key. Raises UsageError."""
-    result: dict[str, list[str]] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not key or not equals:
-            raise UsageError(f"--filter: {item!r} is not KEY=VALUE")
-        result.setdefault(key, []).append(value)
-    return result
 
 
 def line_of(event: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ import sys
 from ..errors import HyperError, NotFound
 from .arguments import UsageError
 from .containers import for_each
-from .output import add_format, age, human_size, print_json, print_table, short_id, show
+from .formats import add_template, print_by_template
+from .output import age, human_size, local_time, print_json, print_table, short_id, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from .session import Session
 
 _NONE = "<none>"
+_TITLES = {
+    "ID": "IMAGE ID",
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "CreatedAt": "CREATED AT",
+    "CreatedSince": "CREATED",
+    "Size": "SIZE",
+}
+_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 
 
 def configure_images(parser: Parser) -> None:
@@ -29,7 +40,7 @@ def configure_images(parser: Parser) -> None:
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids only")
     parser.add_argument("--no-trunc", action="store_true", help="print whole ids")
-    add_format(parser)
+    add_template(parser, _TITLES)
     parser.add_argument(
         "repository", nargs="?", metavar="REPOSITORY[:TAG]", help="only images of that name"
     )
@@ -37,34 +48,48 @@ def configure_images(parser: Parser) -> None:
 
 def command_images(session: Session, args: argparse.Namespace) -> int:
     """`hyper images`."""
-    found = session.client().list_images(all=args.all)
-    rows = [
-        (image, repository, tag)
-        for image in found
-        for repository, tag in _names(image)
-        if args.repository is None or _matches(args.repository, repository, tag)
-    ]
-    images = list({image["Id"]: image for image, _, _ in rows}.values())
+
+    def named() -> list[tuple[ImageSummary, str, str]]:
+        return [
+            (image, repository, tag)
+            for image in session.client().list_images(all=args.all)
+            for repository, tag in _names(image)
+            if args.repository is None or _matches(args.repository, repository, tag)
+        ]
+
+    def rows() -> list[dict[str, str]]:
+        return [_row(*item, whole=args.no_trunc) for item in named()]
+
+    def images() -> list[ImageSummary]:
+        return list({image["Id"]: image for image, _, _ in named()}.values())
+
     if args.format == "json":
-        print_json(images)
+        print_json(images())
+    elif args.format != "table":
+        print_by_template(args.format, _TITLES, rows)
     elif args.quiet:
-        for image in images:
+        for image in images():
             show(short_id(image["Id"], whole=args.no_trunc))
     else:
-        print_table(
-            ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"),
-            [
-                (
-                    repository,
-                    tag,
-                    short_id(image["Id"], whole=args.no_trunc),
-                    age(image["Created"]),
-                    human_size(image["Size"]),
-                )
-                for image, repository, tag in rows
-            ],
-        )
+        cells = [[row[column] for column in _COLUMNS] for row in rows()]
+        print_table([_TITLES[column] for column in _COLUMNS], cells)
     return 0
+
+
+def _row(image: ImageSummary, repository: str, tag: str, *, whole: bool) -> dict[str, str]:
+    """The fields of an image under one of its names, as they are shown."""
+    digests = image.get("RepoDigests") or []
+    own = (d.partition("@") for d in digests)
+    digest = next((d for name, _, d in own if familiar(name) == repository), _NONE)
+    return {
+        "ID": short_id(image["Id"], whole=whole),
+        "Repository": repository,
+        "Tag": tag,
+        "Digest": digest,
+        "CreatedAt": local_time(image["Created"]),
+        "CreatedSince": age(image["Created"]),
+        "Size": human_size(image["Size"]),
+    }
 
 
 def _names(image: ImageSummary) -> list[tuple[str, str]]:

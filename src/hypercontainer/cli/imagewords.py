@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from . import imagefiles, images, making, registries
-from .arguments import subcommands
-from .events import filters
+from .arguments import filters, subcommands
 from .output import human_size, print_json, show
 
 TYPE_CHECKING = False

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from ..errors import HyperError, NotFound
-from .arguments import positive
-from .output import add_format, age, human_size, print_json, print_table, short_id, shorten, show
+from .arguments import filters, positive
+from .formats import Template, add_template, print_by_template
+from .output import (
+    age,
+    human_size,
+    local_time,
+    print_json,
+    print_table,
+    short_id,
+    shorten,
+    show,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +27,22 @@ if TYPE_CHECKING:
     from .session import Session
 
 _COMMAND_WIDTH = 20
+_TITLES = {
+    "ID": "CONTAINER ID",
+    "Names": "NAMES",
+    "Image": "IMAGE",
+    "ImageID": "IMAGE ID",
+    "Command": "COMMAND",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "State": "STATE",
+    "Status": "STATUS",
+    "Pod": "POD",
+    "Ports": "PORTS",
+    "Labels": "LABELS",
+    "Size": "SIZE",
+}
+_COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Pod", "Names")
 
 
 def configure_list(parser: Parser) -> None:
@@ -29,39 +55,65 @@ def configure_list(parser: Parser) -> None:
     parser.add_argument("-l", "--latest", action="store_true", help="the last, running or not")
     parser.add_argument("-s", "--size", action="store_true", help="show what they take on disk")
     parser.add_argument("--no-trunc", action="store_true", help="print everything in full")
-    add_format(parser)
+    parser.add_argument(
+        "-f",
+        "--filter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only those that match: ancestor, before, exited, health, id, label, name, network,"
+        " pod, since, status, volume",
+    )
+    add_template(parser, _TITLES)
 
 
 def command_list(session: Session, args: argparse.Namespace) -> int:
     """`hyper list`."""
     limit = 1 if args.latest else args.last
-    found = session.client().list_containers(all=args.all, limit=limit, size=args.size)
+    wanted = filters(args.filter)
+    size = args.size or ".Size" in args.format
+
+    def found() -> list[ContainerSummary]:
+        client = session.client()
+        return client.list_containers(all=args.all, limit=limit, size=size, filters=wanted)
+
+    def rows() -> list[dict[str, Any]]:
+        return [_row(container, whole=args.no_trunc) for container in found()]
+
     if args.format == "json":
-        print_json(found)
+        print_json(found())
+    elif args.format != "table":
+        print_by_template(args.format, _TITLES, rows)
     elif args.quiet:
-        for container in found:
+        for container in found():
             show(short_id(container["Id"], whole=args.no_trunc))
     else:
-        header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "POD", "NAMES"]
-        if args.size:
-            header.append("SIZE")
-        print_table(header, [_row(container, whole=args.no_trunc) for container in found])
+        columns = (*_COLUMNS, "Size") if args.size else _COLUMNS
+        cells = [[row[column] for column in columns] for row in rows()]
+        print_table([_TITLES[column] for column in columns], cells)
     return 0
 
 
-def _row(container: ContainerSummary, *, whole: bool) -> tuple[str, ...]:
+def _row(container: ContainerSummary, *, whole: bool) -> dict[str, Any]:
+    """The fields of a container as they are shown."""
     command = container["Command"]
-    return (
-        short_id(container["Id"], whole=whole),
-        container["Image"],
-        f'"{command if whole else shorten(command, _COMMAND_WIDTH)}"',
-        age(container["Created"]),
-        container["Status"],
-        ports_text(container["Ports"]),
-        container["Pod"],
-        ",".join(name.removeprefix("/") for name in container["Names"]),
-        *_size(container),
-    )
+    have = container["Labels"]
+    return {
+        "ID": short_id(container["Id"], whole=whole),
+        "Names": ",".join(name.removeprefix("/") for name in container["Names"]),
+        "Image": container["Image"],
+        "ImageID": short_id(container["ImageID"], whole=whole),
+        "Command": f'"{command if whole else shorten(command, _COMMAND_WIDTH)}"',
+        "CreatedAt": local_time(container["Created"]),
+        "RunningFor": age(container["Created"]),
+        "State": container["State"],
+        "Status": container["Status"],
+        "Pod": container["Pod"],
+        "Ports": ports_text(container["Ports"]),
+        "Labels": ",".join(f"{name}={value}" for name, value in have.items()),
+        "_labels": have,
+        "Size": _size(container),
+    }
 
 
 def ports_text(ports: list[dict[str, Any]]) -> str:
@@ -89,18 +141,22 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _size(container: ContainerSummary) -> tuple[str, ...]:
+def _size(container: ContainerSummary) -> str:
     if "SizeRw" not in container or "SizeRootFs" not in container:
-        return ()
+        return ""
     written, whole = human_size(container["SizeRw"]), human_size(container["SizeRootFs"])
-    return (f"{written} (virtual {whole})",)
+    return f"{written} (virtual {whole})"
 
 
 def configure_inspect(parser: Parser) -> None:
     """Options of `inspect`."""
     parser.add_argument("--type", choices=("container", "image"), help="look only for one of these")
     parser.add_argument(
-        "-f", "--format", choices=("json",), default="json", help="json is the only one"
+        "-f",
+        "--format",
+        default="json",
+        metavar="FORMAT",
+        help="json, or a template such as '{{.State.Status}}' or '{{json .Mounts}}'",
     )
     parser.add_argument("names", nargs="+", metavar="NAME")
 
@@ -109,16 +165,20 @@ def command_inspect(session: Session, args: argparse.Namespace) -> int:
     """`hyper inspect`: an array of what was found, as Docker's."""
     from .main import report
 
+    template = None if args.format == "json" else Template(args.format)
     client = session.client()
     found: list[dict[str, Any]] = []
     failed = False
     for name in args.names:
         try:
             found.append(_inspect(client, name, args.type))
+            if template:
+                show(template.render(found[-1]))
         except HyperError as error:
             failed = True
             report(session.program, error, session.debug)
-    print_json(found)
+    if template is None:
+        print_json(found)
     return int(failed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import HyperError
-from .arguments import UsageError, labels, subcommands
+from .arguments import UsageError, filters, labels, subcommands
 from .containers import for_each
 from .network_options import mapping
 from .output import add_format, confirmed, print_json, print_table, short_id, show
@@ -153,18 +153,8 @@ def _pairs(items: list[str], option: str) -> dict[str, str]:
     return pairs
 
 
-def _filters(items: list[str]) -> dict[str, list[str]]:
-    filters: dict[str, list[str]] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"--filter: {item!r} is not of the form KEY=VALUE")
-        filters.setdefault(key, []).append(value)
-    return filters
-
-
 def _list(session: Session, args: argparse.Namespace) -> int:
-    found = session.client().list_networks(_filters(args.filter))
+    found = session.client().list_networks(filters(args.filter))
     if args.format == "json":
         print_json(found)
     elif args.quiet:
@@ -226,7 +216,7 @@ def _prune(session: Session, args: argparse.Namespace) -> int:
     warning = "WARNING! This will remove all networks that no container is in."
     if not args.force and not confirmed(warning):
         return 0
-    removed = session.client().prune_networks(_filters(args.filter))
+    removed = session.client().prune_networks(filters(args.filter))
     if removed:
         show("Deleted Networks:")
         for name in removed:

@@ -96,6 +96,12 @@ def age(created: str | float) -> str:
     return f"{duration(time.time() - moment)} ago" if moment > 0 else "N/A"
 
 
+def local_time(created: str | float) -> str:
+    """A time (seconds since 1970, or RFC 3339) as Docker shows it, in our time zone."""
+    moment = time.localtime(seconds_of(created))
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", moment)
+
+
 def seconds_of(moment: str | float) -> float:
     """Seconds since 1970 of a time given so or by RFC 3339; 0 for none."""
     if not isinstance(moment, str):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .arguments import UsageError, subcommands
-from .events import filters
+from .arguments import UsageError, filters, subcommands
 from .output import human_size, show
 
 TYPE_CHECKING = False

@@ -32,8 +32,14 @@ _HEADER = (
 
 def configure_stats(parser: Parser) -> None:
     """Options of `stats`."""
+    parser.add_argument("-a", "--all", action="store_true", help="also those that do not run")
+    add_options(parser)
+    parser.add_argument("containers", nargs="*", metavar="CONTAINER", help="default: all that run")
+
+
+def add_options(parser: Parser) -> None:
+    """How they are shown."""
     add = parser.add_argument
-    add("-a", "--all", action="store_true", help="also those that do not run")
     add("--no-stream", action="store_true", help="show it once")
     add("--no-trunc", action="store_true", help="print whole ids")
     add(
@@ -42,7 +48,6 @@ def configure_stats(parser: Parser) -> None:
         default="table",
         help="json: one object a line (default: table)",
     )
-    add("containers", nargs="*", metavar="CONTAINER", help="default: all that run")
 
 
 def command_stats(session: Session, args: argparse.Namespace) -> int:

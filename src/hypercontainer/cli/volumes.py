@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arguments import UsageError, labels, subcommands
+from .arguments import UsageError, filters, labels, subcommands
 from .containers import for_each
 from .output import add_format, print_json, print_table, show
 
@@ -115,18 +115,8 @@ def _pairs(items: list[str], option: str) -> dict[str, str]:
     return pairs
 
 
-def _filters(items: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"--filter: {item!r} is not KEY=VALUE")
-        found.setdefault(key, []).append(value)
-    return found
-
-
 def _list(session: Session, args: argparse.Namespace) -> int:
-    volumes = session.client().list_volumes(_filters(args.filter))
+    volumes = session.client().list_volumes(filters(args.filter))
     if args.quiet:
         for volume in volumes:
             show(volume["Name"])
@@ -154,7 +144,7 @@ def _prune(session: Session, args: argparse.Namespace) -> int:
     what = "all" if args.all else "all anonymous"
     if not args.force and not confirmed(f"This removes {what} volumes that no container uses."):
         return 0
-    answer = session.client().prune_volumes(_filters(args.filter), everything=args.all)
+    answer = session.client().prune_volumes(filters(args.filter), everything=args.all)
     for name in answer["VolumesDeleted"] or []:
         show(name)
     show(f"Total reclaimed space: {human_size(answer['SpaceReclaimed'])}")

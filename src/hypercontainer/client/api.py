@@ -10,6 +10,7 @@ from .execs import ExecCalls
 from .files import FileCalls
 from .images import ImageCalls
 from .networks import NetworkCalls
+from .pods import PodCalls
 from .transport import Address, Transport
 from .volumes import VolumeCalls
 
@@ -28,7 +29,7 @@ START_TIMEOUT = 600.0
 """Seconds: an emulated guest on a busy machine is slow; hyperd's own bound is tighter."""
 
 
-class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
+class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls, PodCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
     Without `host` it is that of HYPER_HOST, or the local socket. Containers are
@@ -105,9 +106,13 @@ class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
         """Start a pod's VM and containers. Raises ProgramError for a command that can't run."""
         self._post("/pod/start", {"podId": pod}, timeout=START_TIMEOUT)
 
-    def stop_pod(self, pod: str, timeout: int = 10) -> None:
-        """Stop a pod's containers, by SIGKILL after `timeout` seconds, and its VM."""
-        self._post("/pod/stop", {"podId": pod, "timeout": timeout}, timeout=timeout + 60.0)
+    def stop_pod(self, pod: str, timeout: int | None = 10) -> None:
+        """Stop a pod's containers, by SIGKILL after `timeout` seconds, and its VM.
+
+        With None each has the time that it was created with.
+        """
+        bound = START_TIMEOUT if timeout is None else timeout + 60.0
+        self._post("/pod/stop", {"podId": pod, "timeout": timeout}, timeout=bound)
 
     def remove_pod(self, pod: str, *, force: bool = False) -> None:
         """Remove a pod and its containers."""
@@ -129,13 +134,25 @@ class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls):
     # Containers
 
     def list_containers(
-        self, *, all: bool = False, limit: int | None = None, size: bool = False
+        self,
+        *,
+        all: bool = False,
+        limit: int | None = None,
+        size: bool = False,
+        filters: Mapping[str, Sequence[str]] | None = None,
     ) -> list[ContainerSummary]:
         """The running containers, or all of them, newest first.
 
         With `limit` the last so many, running or not; with `size` what they take on disk.
+        `filters` names for a key (ancestor, exited, health, label, name, network, pod, status,
+        volume …) the values that are wanted.
         """
-        params: Params = {"all": all, "limit": limit, "size": size or None}
+        params: Params = {
+            "all": all,
+            "limit": limit,
+            "size": size or None,
+            "filters": json.dumps(filters) if filters else None,
+        }
         found: list[ContainerSummary] = self._get("/containers", params)
         return found
 

@@ -10,6 +10,14 @@ class CreatedPod(TypedDict):
     Containers: list[str]
 
 
+class PodSummary(TypedDict):
+    """A line of the list of pods. `State` is pending, running, paused, failed or succeeded."""
+
+    ID: str
+    State: str
+    VM: str
+
+
 class ContainerSummary(TypedDict):
     """A line of the list of containers. `Created` is in seconds since 1970."""
 

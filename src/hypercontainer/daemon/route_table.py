@@ -20,10 +20,7 @@ from . import (
 from .routing import Later, Route
 
 # Routes of the original that come with later versions.
-LATER = (
-    Later("POST", "/pod/labels"),
-    Later("POST", "/image/build"),
-)
+LATER = (Later("POST", "/image/build"),)
 
 _PROGRESS = (
     "Progress comes as JSON objects, one a line, in Docker's form. An error after the first line"

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from functools import partial
 
 from aiohttp import web
 
 from ..errors import BadRequest, NotFound, NotRunning, NotSupported, Timeout
+from ..images import ImageStore
 from ..pods import views
+from ..pods.filters import ContainerFilter
 from ..pods.life import disk_usage
 from ..pods.model import Container, Status
 from ..pods.spec_container import MAX_GRACE
@@ -15,6 +18,7 @@ from . import attaching, logs, params
 from .context import of
 from .hijack import Hijack, check_upgrade
 from .logfiles import Query
+from .routes_events import filters
 from .routing import CONTAINER, FRAMES, Body, Route, flag, json_value, number, text
 
 _RAW = "application/vnd.docker.raw-stream"
@@ -29,9 +33,13 @@ async def listing(request: web.Request) -> web.Response:
     """The running containers, or all; newest first."""
     service = of(request).pods
     limit = params.integer(request, "limit", 1, 1 << 31)
-    everything = params.boolean(request, "all") or limit is not None
+    wanted = ContainerFilter(service, filters(request), partial(_layers, of(request).images))
+    everything = params.boolean(request, "all") or limit is not None or wanted.names_states
     chosen = [
-        c for c in service.containers if everything or c.live or c.state.status == Status.RESTARTING
+        c
+        for c in service.containers
+        if (everything or c.live or c.state.status == Status.RESTARTING)
+        and wanted.matches(service.pod_of(c), c)
     ]
     chosen.sort(key=lambda c: c.created_at, reverse=True)
     chosen = chosen[:limit]
@@ -40,6 +48,11 @@ async def listing(request: web.Request) -> web.Response:
         for summary, container in zip(summaries, chosen, strict=True):
             summary |= await _sizes(request, container)
     return web.json_response(summaries)
+
+
+def _layers(images: ImageStore, image: str) -> list[str]:
+    """The layers of an image, lowest first. Raises NotFound."""
+    return list(images.get(image).config["rootfs"]["diff_ids"])
 
 
 async def _sizes(request: web.Request, container: Container) -> dict[str, int]:
@@ -304,6 +317,10 @@ def _log_query(request: web.Request) -> Query:
     )
 
 
+_FILTERS = (
+    "`{key: [value…]}` with the keys `ancestor`, `before`, `exited`, `health`, `id`, `label`,"
+    " `name` (a pattern), `network`, `pod`, `since`, `status`, `volume`; `status` is of all"
+)
 GRACE = number("timeout", 0, MAX_GRACE, "seconds")
 EXEC = text("exec", "the exec's id", required=True)
 DETACH_KEYS = text("detachKeys", "as Docker writes them (`ctrl-p,ctrl-q`)")
@@ -315,6 +332,7 @@ ROUTES = [
         flag("all"),
         number("limit", 0, 1 << 31, "the last so many, running or not"),
         flag("size", "with `SizeRw`, `SizeRootFs`"),
+        json_value("filters", _FILTERS),
         answer="a list of `{Id, Names, Image, ImageID, Command, Created, State, Status, Pod,"
         " Labels}`, newest first",
     ),

@@ -1,15 +1,18 @@
 """Routes of pods."""
 
+import json
+
 from aiohttp import web
 
 from ..errors import BadRequest, NotRunning
-from ..pods import views
+from ..pods import life, views
 from ..pods.model import Pod, Status
+from ..pods.reading import Node
 from ..pods.spec_container import MAX_GRACE
 from ..pods.values import parse_signal
 from . import params
 from .context import of
-from .routing import POD, Body, Route, flag, number, text
+from .routing import POD, Body, Route, flag, json_value, number, text
 
 
 async def create(request: web.Request) -> web.Response:
@@ -83,6 +86,14 @@ async def remove(request: web.Request) -> web.Response:
     pod = _pod(request)
     await of(request).pods.remove(pod, force=params.boolean(request, "force"), volumes=True)
     return web.json_response({"ID": pod.id, "Code": 0, "Cause": ""})
+
+
+async def label(request: web.Request) -> web.Response:
+    """Give a pod more labels."""
+    node = Node({"labels": json.loads(params.text(request, "labels"))})
+    override = params.boolean(request, "override")
+    await life.label(of(request).pods, _pod(request), node.mapping("labels"), override=override)
+    return web.json_response({}, status=201)
 
 
 async def info(request: web.Request) -> web.Response:
@@ -163,6 +174,15 @@ ROUTES = [
         POD,
         flag("force"),
         answer="`{ID, Code, Cause}`; 409 while it runs, unless `force`",
+    ),
+    Route(
+        "POST",
+        "/pod/labels",
+        label,
+        POD,
+        json_value("labels", "`{name: value}`", required=True),
+        flag("override", "also those that it has with other values; else they are a 409"),
+        status=201,
     ),
     Route("GET", "/pod/info", info, text("podName", "or `podId`"), text("podId"), answer="PodInfo"),
     Route(

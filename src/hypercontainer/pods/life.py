@@ -4,10 +4,11 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest, Conflict, HyperError, NotRunning
+from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from .creation import whole
 from .depends import left_needing, rename_dependency, with_dependencies
 from .limits import changed
@@ -51,6 +52,26 @@ async def rename(service: "PodService", container: Container, name: str) -> None
             raise
     service.networking.networks.renamed(pod.id)
     service.events.container("rename", pod, container, oldName=f"/{old}")
+
+
+async def label(service: "PodService", pod: Pod, new: Mapping[str, str], *, override: bool) -> None:
+    """Give a pod more labels. Raises Conflict for one that it has already, unless `override`."""
+    async with pod.lock:
+        if service.pods.get(pod.id) is not pod:
+            raise NotFound(f"no such pod: {pod.id}")
+        for name, value in new.items():
+            if not override and pod.spec.labels.get(name, value) != value:
+                raise Conflict(f"pod {pod.id} has the label {name} already: override it, or not")
+        labelled = {**pod.spec.labels, **new}
+        before = pod.raw
+        pod.raw = {**_without(pod.raw, "labels"), "labels": labelled}
+        try:
+            service.store.save_pod(pod)
+        except HyperError:
+            pod.raw = before
+            raise
+        pod.spec = replace(pod.spec, labels=labelled)
+    service.events.pod("update", pod)
 
 
 async def update(service: "PodService", container: Container, body: dict[str, Any]) -> None:

@@ -152,6 +152,11 @@ class Store:
                 [(json.dumps(c.state.to_json()), c.name, c.id) for c in containers],
             )
 
+    def save_pod(self, pod: Pod) -> None:
+        """Store the changed specification of a pod."""
+        with self._transaction() as db:
+            db.execute("UPDATE pods SET spec = ? WHERE id = ?", (json.dumps(pod.raw), pod.id))
+
     def save_spec(self, pod: Pod, container: Container) -> None:
         """Store the changed specifications of a pod and one of its containers."""
         with self._transaction() as db:
