@@ -413,6 +413,7 @@ def test_without_rights_there_is_the_user_mode_network(
             assert echoed(host, "127.0.0.1", 8080) == ("10.0.2.2", "10.0.2.2")
             hyperd.client.delete_ports(container, [{"containerPort": 80}])
             assert refused(host, "127.0.0.1", 8080)
+            assert rules(host) == ""
             with pytest.raises(NotSupported, match="has not the capability NET_ADMIN"):
                 hyperd.client.create_network("x")
             with pytest.raises(NotSupported, match="has not the capability NET_ADMIN"):
@@ -448,5 +449,27 @@ def test_rules_beside_dockers(tmp_path: Path, server: list[dict[str, Any]]) -> N
             assert "hyb-" in host.run("nft", "list", "chain", "ip", "filter", "DOCKER-USER")
             hyperd.client.remove_network("n")
             assert "hyb-" not in host.run("nft", "list", "chain", "ip", "filter", "DOCKER-USER")
+        finally:
+            hyperd.close()
+
+
+def test_without_a_default_network_the_host_is_left_alone(
+    tmp_path: Path, server: list[dict[str, Any]]
+) -> None:
+    with two_hosts() as (host, _):
+        hyperd = NetHyperd(tmp_path, host)
+        hyperd.bridge = "none"
+        try:
+            hyperd.start()
+            hyperd.load_image()
+            for port in (8080, 8081):
+                container = hyperd.run("true", pod_network="user", pod_portmappings=both(port))
+                hyperd.client.wait(container)
+                hyperd.client.remove_container(container)
+            assert rules(host) == "" and host.links() == ["lo", "eth0"]
+            hyperd.client.create_network("n")
+            assert "table inet hyper" in rules(host)
+            hyperd.client.remove_network("n")
+            assert rules(host) == "" and host.links() == ["lo", "eth0"]
         finally:
             hyperd.close()

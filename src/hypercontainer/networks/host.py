@@ -56,6 +56,7 @@ class HostSide:
         self._made: dict[str, str] = {}
         self._lock = asyncio.Lock()
         self._wanted = self._applied = 0
+        self._ruled = False
 
     @property
     def default_mode(self) -> str:
@@ -204,8 +205,11 @@ class HostSide:
                 return
             now = self._wanted
             made = [n for n in self.registry.networks.values() if n.id in self._made]
-            if made or self._applied:
+            if made:
                 await asyncio.to_thread(self._firewall.apply, made, self._targets())
+            elif self._ruled:
+                await asyncio.to_thread(self._firewall.remove)
+            self._ruled = bool(made)
             self._applied = now
 
     def _targets(self) -> list[Target]:
