@@ -160,7 +160,8 @@ def test_stats_are_those_of_the_virtual_machine(docker: Docker) -> None:
     cpu, used, *_, pids = text.split()
     assert float(cpu.rstrip("%")) > 20
     assert used.endswith("MiB")
-    assert 20 < float(used.removesuffix("MiB")) < 400
+    # What a ready VM had taken before is not the container's (docs/templates.md).
+    assert 5 < float(used.removesuffix("MiB")) < 400
     assert int(pids) > 2
 
 
