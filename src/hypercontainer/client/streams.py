@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STDOUT, STDERR = 1, 2
+FRAMED = "hyper-frames"
+"""The Upgrade by which stdin is sent in frames too (of stream 0; an empty one is its end)."""
 _HEADER = 8
 _CHUNK = 1 << 18
 

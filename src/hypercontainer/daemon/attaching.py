@@ -13,8 +13,10 @@ from ..pods.model import Container
 from ..pods.service import PodService
 from ..sandbox import SandboxClient
 from . import logs, params
-from .hijack import Hijack, Streams
+from .carrying import Carrier, Streams
+from .hijack import Hijack, check_upgrade
 from .logfiles import Mark, Query
+from .websocket import WebSocket, check_websocket
 
 
 def detach_keys(request: web.Request, *, tty: bool) -> bytes:
@@ -23,12 +25,37 @@ def detach_keys(request: web.Request, *, tty: bool) -> bytes:
     return keys if tty else b""
 
 
-async def attach(request: web.Request, service: PodService, container: Container) -> Hijack:
+def check_takeover(request: web.Request) -> None:
+    """Raises BadRequest when the client is not prepared to have its connection taken over."""
+    (check_websocket if _by_websocket(request) else check_upgrade)(request)
+
+
+def _by_websocket(request: web.Request) -> bool:
+    return request.path.endswith("/ws")
+
+
+async def take_over(request: web.Request) -> Carrier:
+    """Make the connection one that carries streams."""
+    if not _by_websocket(request):
+        return Hijack(request)
+    socket = WebSocket(request)
+    await socket.open()
+    return socket
+
+
+def frames_wanted(request: web.Request) -> bool:
+    """Whether stdout and stderr are to be told apart: by WebSocket, only where that is asked."""
+    return not _by_websocket(request) or params.boolean(request, "frames")
+
+
+async def attach(request: web.Request, service: PodService, container: Container) -> Carrier:
     """Carry the streams of a container, and before them its log if that is wanted.
 
     One that does not run yet is waited for. Raises BadRequest, NotSupported, NotFound.
     """
-    stdin, keys = params.boolean(request, "stdin"), detach_keys(request, tty=container.spec.tty)
+    tty = container.spec.tty
+    stdin, keys = params.boolean(request, "stdin"), detach_keys(request, tty=tty)
+    frames = tty or frames_wanted(request)
     wants_log, wants_streams = (
         params.boolean(request, "logs"),
         params.boolean(request, "stream", default=True),
@@ -36,13 +63,14 @@ async def attach(request: web.Request, service: PodService, container: Container
     if wants_log and not service.log_of(container).keeps:
         kind = service.log_of(container).type
         raise NotSupported(f"container {container.name} keeps no log: its log driver is {kind}")
-    hijack = Hijack(request)
+    hijack = await take_over(request)
     try:
         streams, mark = None, None
         if wants_log and wants_streams and container.live:
             mark, streams = await _attach_after(service, container, stdin=stdin)
         if wants_log:
-            await _replay(hijack, service, container, mark)
+            raw = tty or not frames
+            await _replay(hijack, service, container, mark, raw=raw)
         if wants_streams and streams is None:
             streams = await service.attach(container, stdin=stdin, gone=hijack.gone)
     except BaseException:
@@ -56,7 +84,7 @@ async def attach(request: web.Request, service: PodService, container: Container
     client = pod.client
     left = True
     try:
-        left = await hijack.carry(streams, stdin=stdin, keys=keys)
+        left = await hijack.carry(streams, stdin=stdin, keys=keys, frames=frames)
     finally:  # a client that goes cancels this
         if left:
             service.events.container("detach", pod, container)
@@ -72,7 +100,7 @@ async def _end_input(client: SandboxClient, cid: str, pid: str) -> None:
 
 
 async def carry_exec(
-    hijack: Hijack, client: SandboxClient, prepared: Exec, streams: Streams, **how: Any
+    hijack: Carrier, client: SandboxClient, prepared: Exec, streams: Streams, **how: Any
 ) -> None:
     """Carry the streams of an exec."""
     left = True
@@ -95,11 +123,15 @@ async def _attach_after(
 
 
 async def _replay(
-    hijack: Hijack, service: PodService, container: Container, mark: dict[str, Any] | None
+    hijack: Carrier,
+    service: PodService,
+    container: Container,
+    mark: dict[str, Any] | None,
+    *,
+    raw: bool,
 ) -> None:
     """Send the log, up to what the streams go on from."""
     path = service.layout.log(container.pod_id, container.id)
-    raw = container.spec.tty
     end = Mark(mark["inode"], mark["size"]) if mark and "inode" in mark else None
     async for piece in logs.read(path, Query(), raw=raw, follow=None, end=end):
         await hijack.write(piece)
@@ -109,7 +141,7 @@ async def _replay(
 
 async def attach_exec(
     request: web.Request, service: PodService, container: Container, exec_id: str
-) -> Hijack:
+) -> Carrier:
     """Carry the streams of an exec that was started already. Raises NotFound, Conflict."""
     prepared = await service.execs.find(exec_id, container)
     if not prepared.started:
@@ -119,6 +151,8 @@ async def attach_exec(
     client = service.client_of(container)
     cid, pid = prepared.place
     streams = await asyncio.shield(client.attach(cid, pid, stdin=stdin))
-    hijack = Hijack(request)
-    await carry_exec(hijack, client, prepared, streams, stdin=stdin, keys=keys)
+    hijack = await take_over(request)
+    frames = prepared.tty or frames_wanted(request)
+    how = {"stdin": stdin, "keys": keys, "frames": frames}
+    await carry_exec(hijack, client, prepared, streams, **how)
     return hijack

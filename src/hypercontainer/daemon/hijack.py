@@ -3,6 +3,9 @@
 The client sends `Connection: Upgrade` and `Upgrade: tcp`, and nothing of stdin
 before it has the 101. What it sends then is stdin; its half-close is the end
 of stdin, its close a detaching.
+
+TLS has no half-close. With `Upgrade: hyper-frames` instead, stdin comes in frames as the
+output does, of stream 0, and an empty frame is its end.
 """
 
 import asyncio
@@ -14,20 +17,18 @@ from typing import Any
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from ..client.detach import DetachKeys
-from ..client.streams import Demultiplexer
+from ..client.streams import FRAMED
 from ..errors import BadRequest
+from .carrying import Carrier
 
+_HEADER = 8
 _BUFFER = 1 << 16
 _CLOSE_BOUND = 5.0
 _HEAD = (
     b"HTTP/1.1 101 UPGRADED\r\n"
     b"Content-Type: application/vnd.docker.raw-stream\r\n"
     b"Connection: Upgrade\r\n"
-    b"Upgrade: tcp\r\n"
 )
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _Taken(web.StreamResponse):
@@ -62,14 +63,14 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
 def check_upgrade(request: web.Request) -> None:
     """Raises BadRequest when the client does not ask for the raw connection."""
-    if request.headers.get("Upgrade", "").lower() != "tcp":
+    if request.headers.get("Upgrade", "").lower() not in ("tcp", FRAMED):
         raise BadRequest(
             f"{request.path} takes the connection over:"
             " send the headers `Connection: Upgrade` and `Upgrade: tcp`"
         )
 
 
-class Hijack:
+class Hijack(Carrier):
     """A connection that carries raw bytes from now on."""
 
     def __init__(self, request: web.Request, *, exec_id: str = "") -> None:
@@ -78,7 +79,10 @@ class Hijack:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        self.response = _Taken()
+        super().__init__(_Taken())
+        self._framed = request.headers.get("Upgrade", "").lower() == FRAMED
+        self._left = 0
+        self._ended = False
         self._reader = asyncio.StreamReader(limit=_BUFFER)
         self._protocol = _Protocol(self._reader, protocol)
         transport.set_protocol(self._protocol)
@@ -91,12 +95,14 @@ class Hijack:
         self._writer = asyncio.StreamWriter(
             transport, self._protocol, self._reader, asyncio.get_running_loop()
         )
-        about = f"X-Hyper-Exec: {exec_id}\r\n".encode() if exec_id else b""
-        self._writer.write(_HEAD + about + b"\r\n")
+        about = f"Upgrade: {FRAMED if self._framed else 'tcp'}\r\n"
+        if exec_id:
+            about += f"X-Hyper-Exec: {exec_id}\r\n"
+        self._writer.write(_HEAD + about.encode() + b"\r\n")
 
     @property
     def gone(self) -> asyncio.Future[None]:
-        """Done when the client has closed the connection."""
+        """Part of Carrier."""
         return self._protocol.gone
 
     def _closed(self) -> bool:
@@ -109,77 +115,49 @@ class Hijack:
         return any(events & (select.POLLHUP | select.POLLERR) for _, events in poller.poll(0))
 
     async def write(self, data: bytes) -> None:
-        """Send something before the streams are carried. Raises ConnectionError."""
+        """Part of Carrier."""
         self._writer.write(data)
         await self._writer.drain()
 
-    async def carry(
-        self, streams: Streams, *, stdin: bool, keys: bytes = b"", frames: bool = True
-    ) -> bool:
-        """Carry both ways until the process ends or the client leaves.
-
-        With `keys` the input ends where they stand; without `frames` those of stdout and
-        stderr are taken off. Returns whether the client left.
-        """
-        reader, writer = streams
-        watched = DetachKeys(keys) if keys else None
-        up = asyncio.create_task(self._copy_in(writer, stdin, watched))
-        copy = _copy if frames else _copy_without_frames
-        down = asyncio.create_task(copy(reader, self._writer))
-        waited: set[asyncio.Future[Any]] = {up, down, self.gone}
+    async def read(self) -> bytes | None:
+        """Part of Carrier."""
+        if self._ended:
+            await self._left_at_last()
+            return None
         try:
-            while True:
-                done, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                if done != {up} or up.result():
-                    return down not in done
-        finally:
-            for task in (up, down):
-                task.cancel()
-            await asyncio.wait([up, down])
-            writer.close()
-            await self.close()
+            data = await (self._read_frame() if self._framed else self._reader.read(_BUFFER))
+        except asyncio.IncompleteReadError:
+            return None
+        if data:
+            return data
+        self._ended = True
+        return None if not self._framed and self._closed() else b""
 
-    async def _copy_in(
-        self, writer: asyncio.StreamWriter, stdin: bool, keys: DetachKeys | None
-    ) -> bool:
-        """Returns whether the client detached, rather than ended stdin."""
-        try:
-            while data := await self._reader.read(_BUFFER):
-                data, detached = keys.feed(data) if keys else (data, False)
-                if stdin:
-                    writer.write(data)
-                    await writer.drain()
-                if detached:
-                    return True
-        except ConnectionError:
-            return False
-        if self._closed():
-            return True
-        if stdin and writer.can_write_eof():
-            with contextlib.suppress(OSError):
-                writer.write(keys.end() if keys else b"")
-                writer.write_eof()
-        return False
+    async def _left_at_last(self) -> None:
+        """After the end of stdin: wait until the client leaves."""
+        if self._framed:
+            while await self._reader.read(_BUFFER):
+                pass
+        else:
+            await asyncio.shield(self.gone)
+
+    async def _read_frame(self) -> bytes:
+        if not self._left:
+            header = await self._reader.readexactly(_HEADER)
+            if any(header[:4]):
+                raise ConnectionResetError(f"bad frame of stdin: {header.hex()}")
+            self._left = int.from_bytes(header[4:], "big")
+            if not self._left:
+                return b""
+        data = await self._reader.read(min(self._left, _BUFFER))
+        if not data:
+            raise asyncio.IncompleteReadError(b"", self._left)
+        self._left -= len(data)
+        return data
 
     async def close(self) -> None:
-        """Send what is left and close."""
+        """Part of Carrier."""
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_BOUND):
                 await self._writer.wait_closed()
-
-
-async def _copy_without_frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    taken_off = Demultiplexer()
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(_BUFFER):
-            for _, part in taken_off.feed(data):
-                writer.write(bytes(part))
-            await writer.drain()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(_BUFFER):
-            writer.write(data)
-            await writer.drain()

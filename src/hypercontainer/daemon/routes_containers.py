@@ -133,7 +133,7 @@ async def remove(request: web.Request) -> web.Response:
 async def attach(request: web.Request) -> web.StreamResponse:
     """Take the streams of a container, or of an exec of it; one that does not run yet is waited
     for."""
-    check_upgrade(request)
+    attaching.check_takeover(request)
     service, container = of(request).pods, _container(request)
     if exec_id := request.query.get("exec"):
         hijack = await attaching.attach_exec(request, service, container, exec_id)
@@ -172,16 +172,30 @@ async def exec_start(request: web.Request) -> web.StreamResponse:
     container = _container(request)
     prepared = await service.execs.find(params.text(request, "exec"), container)
     if not prepared.detach:
-        check_upgrade(request)
+        attaching.check_takeover(request)
     keys = attaching.detach_keys(request, tty=prepared.tty)
     client = service.client_of(container)
     streams = await asyncio.shield(service.execs.start(prepared, container, client))
     if streams is None:
         return web.json_response({})
-    hijack = Hijack(request)
-    how = {"stdin": prepared.stdin, "keys": keys}
+    hijack = await attaching.take_over(request)
+    frames = prepared.tty or attaching.frames_wanted(request)
+    how = {"stdin": prepared.stdin, "keys": keys, "frames": frames}
     await attaching.carry_exec(hijack, client, prepared, streams, **how)
     return hijack.response
+
+
+async def exec_by_websocket(request: web.Request) -> web.StreamResponse:
+    """Run a prepared process and carry its streams by WebSocket, or those of one that runs."""
+    attaching.check_takeover(request)
+    service, container = of(request).pods, _container(request)
+    prepared = await service.execs.find(params.text(request, "exec"), container)
+    if prepared.detach and not prepared.started:
+        raise BadRequest(f"exec {prepared.id} was created to run detached: use /exec/start")
+    if prepared.started:
+        carrier = await attaching.attach_exec(request, service, container, prepared.id)
+        return carrier.response
+    return await exec_start(request)
 
 
 async def exec_kill(request: web.Request) -> web.Response:
@@ -397,6 +411,20 @@ ROUTES = [
         takeover=True,
     ),
     Route(
+        "GET",
+        "/attach/ws",
+        attach,
+        CONTAINER,
+        flag("stdin"),
+        flag("logs", "what was written before, first"),
+        flag("stream", "`0`: only that"),
+        flag("frames", "tell stdout and stderr apart by frames"),
+        DETACH_KEYS,
+        text("exec", "the streams of a started exec instead"),
+        answer="the streams, by WebSocket",
+        takeover=True,
+    ),
+    Route(
         "POST",
         "/exec/create",
         exec_create,
@@ -420,6 +448,18 @@ ROUTES = [
         EXEC,
         DETACH_KEYS,
         answer="the streams; `{}` for one created with `detach`",
+        takeover=True,
+    ),
+    Route(
+        "GET",
+        "/exec/ws",
+        exec_by_websocket,
+        CONTAINER,
+        EXEC,
+        flag("stdin", "of one that runs: `0`: leave it alone"),
+        flag("frames", "tell stdout and stderr apart by frames"),
+        DETACH_KEYS,
+        answer="the streams, by WebSocket",
         takeover=True,
     ),
     Route(

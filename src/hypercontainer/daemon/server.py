@@ -29,7 +29,10 @@ MAX_HEADERS = 64
 _LINGER = 1.0  # seconds for which a body that nobody wants any more is read, after the answer
 
 # Routes that may take as long as a container lives: they do not hold the end of hyperd up.
-_PATIENT = ("/attach", "/exec/start", "/execvm", "/exitcode", "/container/logs", "/events")
+_PATIENT = (
+    *("/attach", "/attach/ws", "/exec/start", "/exec/ws", "/execvm"),
+    *("/exitcode", "/container/logs", "/events"),
+)
 _WAITING: web.AppKey[set[asyncio.Task[Any]]] = web.AppKey("waiting", set)
 
 
