@@ -16,7 +16,7 @@ from tests.e2e.hyperd_process import Hyperd
 
 _SETTLE_BOUND = 90.0
 _NAME = re.compile(r"\0-name\0(w\d+-\d+|ready),")
-_RULE = re.compile(r"meta nfproto ipv4 tcp dport (\d+) dnat")
+_RULE = re.compile(r"tcp dport (\d+) dnat ip to ")
 _LIVE = ("running", "paused")
 _MOVING = ("starting", "restarting", "removing")
 
