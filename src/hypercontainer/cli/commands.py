@@ -57,6 +57,7 @@ COMMANDS = {
     "pod": Command("pods", "list, start, stop and remove pods of containers"),
     "images": Command("images", "list images"),
     "pull": Command("images", "pull images from a registry"),
+    "build": Command("build", "build an image of a Dockerfile"),
     "push": Command("registries", "push images to their registries"),
     "tag": Command("imagefiles", "give an image one more name"),
     "save": Command("imagefiles", "write images as an archive (docker load or OCI)"),

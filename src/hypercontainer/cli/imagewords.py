@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import imagefiles, images, making, registries
+from . import build, imagefiles, images, making, registries
 from .arguments import filters, subcommands
 from .output import human_size, print_json, show
 
@@ -24,6 +24,7 @@ def configure_image(parser: Parser) -> None:
             "history": (making.configure_history, "show how an image came about"),
             "rm": (images.configure_rmi, "remove images"),
             "prune": (_configure_prune, "remove images that nobody needs"),
+            "build": (build.configure_build, "build an image of a Dockerfile"),
             "pull": (images.configure_pull, "pull images from a registry"),
             "push": (registries.configure_push, "push images to their registries"),
             "tag": (imagefiles.configure_tag, "give an image one more name"),
@@ -42,6 +43,7 @@ def command_image(session: Session, args: argparse.Namespace) -> int:
         "history": making.command_history,
         "rm": images.command_rmi,
         "prune": _prune,
+        "build": build.command_build,
         "pull": images.command_pull,
         "push": registries.command_push,
         "tag": imagefiles.command_tag,

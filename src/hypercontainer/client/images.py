@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 IDLE_TIMEOUT = 600.0
 """Seconds without a byte."""
+BUILD_TIMEOUT = 6 * 3600.0
+"""Seconds without a line of a build: a RUN may be silent for long."""
 
 
 class ImageCalls:
@@ -164,3 +166,39 @@ class ImageCalls:
         params: Params = {"filters": json.dumps(filters or {})}
         answer = self._http.request("POST", "/images/prune", params, timeout=IDLE_TIMEOUT)
         return dict(answer.json())
+
+    def build(
+        self,
+        context: IO[bytes],
+        *,
+        tags: Sequence[str] = (),
+        dockerfile: str = "",
+        arguments: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        target: str = "",
+        cache: bool = True,
+        pull: bool = False,
+        memory: int = 0,
+        registry_config: str | None = None,
+    ) -> Iterator[Progress]:
+        """Build an image of a context, a tar archive; yields its progress in Docker's form.
+
+        One line has `aux` with the image's ID. `memory` is what VMs of RUN have, in bytes.
+        `registry_config` is the X-Registry-Config header. Raises BadRequest with the
+        Dockerfile's line, and ProgramError when a RUN fails.
+        """
+        headers = {"X-Registry-Config": registry_config} if registry_config else {}
+        params: Params = {
+            "name": list(tags),
+            "dockerfile": dockerfile or None,
+            "buildargs": json.dumps(dict(arguments)) if arguments else None,
+            "labels": json.dumps(dict(labels)) if labels else None,
+            "target": target or None,
+            "nocache": not cache,
+            "pull": pull,
+            "memory": memory or None,
+        }
+        response = self._http.request(
+            "POST", "/image/build", params, upload=context, headers=headers, timeout=BUILD_TIMEOUT
+        )
+        return checked(response.lines())

@@ -56,3 +56,4 @@ class Progress(TypedDict, total=False):
     error: str
     errorDetail: dict[str, Any]
     stream: str
+    aux: dict[str, Any]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from . import (
+    routes_build,
     routes_containers,
     routes_events,
     routes_files,
@@ -17,10 +18,7 @@ from . import (
     routes_system,
     routes_volumes,
 )
-from .routing import Later, Route
-
-# Routes of the original that come with later versions.
-LATER = (Later("POST", "/image/build"),)
+from .routing import Route
 
 _PROGRESS = (
     "Progress comes as JSON objects, one a line, in Docker's form. An error after the first line"
@@ -41,10 +39,18 @@ GROUPS: tuple[tuple[str, str, Sequence[Route]], ...] = (
         [*routes_containers.ROUTES, *routes_life.ROUTES, *routes_stats.ROUTES],
     ),
     ("Files of containers", "", routes_files.ROUTES),
-    ("Images", _PROGRESS, [*routes_images.ROUTES, *routes_registry.ROUTES, *routes_making.ROUTES]),
+    (
+        "Images",
+        _PROGRESS,
+        [
+            *routes_images.ROUTES,
+            *routes_registry.ROUTES,
+            *routes_making.ROUTES,
+            *routes_build.ROUTES,
+        ],
+    ),
     ("Volumes", "", routes_volumes.ROUTES),
     ("Networks, ports and in-pod services", "", [*routes_networks.ROUTES, *routes_services.ROUTES]),
-    ("Not yet", "", LATER),
 )
 """All routes by subject, with a text on each."""
 

@@ -48,7 +48,7 @@ class ArchiveFile:
         os.close(self._fd)
 
     def _read_list(self) -> None:
-        source = _FileSource(self._fd)
+        source = FileSource(self._fd)
         for number, entry in enumerate(entries(source, self._what)):
             if number >= _MEMBER_LIMIT:
                 raise BadImage(f"{self._what} is refused: more than {_MEMBER_LIMIT} members")
@@ -106,7 +106,7 @@ class MemberReader:
         return data
 
 
-class _FileSource:
+class FileSource:
     """A tar source over a seekable file: data is passed over without being read."""
 
     def __init__(self, fd: int) -> None:

@@ -56,7 +56,7 @@ async def make(
                 await _add(content, new)
         document = {**config, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
         history = [dict(entry) for entry in config.get("history") or []]
-        if history and empty:
+        if history and layer is not None and empty:
             history[-1]["empty_layer"] = True
         document["history"] = history
         data = json.dumps(document, separators=(",", ":")).encode()

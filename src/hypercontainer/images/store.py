@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import uuid
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -259,11 +261,26 @@ class ImageStore:
         return self._image(await making.make(self._content, config, below, layer, wanted, step))
 
     def find_step(self, step: str) -> Image | None:
-        """The image that a build's step made, None if there is none."""
-        for image_id, record in self._files.index.images.items():
+        """The image that a build's step made last, None if there is none."""
+        for image_id, record in reversed(self._files.index.images.items()):
             if step and record.step == step:
                 return self._image(image_id)
         return None
+
+    def layer_archives(self, ref_or_id: str) -> Sequence[Path]:
+        """The archives of an image's layers, bottom first. Raises NotFound, Conflict."""
+        image = self.get(ref_or_id)
+        return [blob.path for blob in blobs_of(self._content, image.id, ref_or_id)]
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A directory for a while, on the disk of the store."""
+        path = self._files.root / "tmp" / f"{uuid.uuid4().hex}.d"
+        path.mkdir(mode=0o700)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
 
     def history(self, ref_or_id: str) -> Sequence[dict[str, Any]]:
         """How an image came about, in Docker's form, newest first. Raises NotFound."""
