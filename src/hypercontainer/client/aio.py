@@ -259,3 +259,4 @@ class AsyncClient(_Async):
     pull = _iterate(Client.pull)
     load = _iterate(Client.load)
     push = _iterate(Client.push)
+    build = _iterate(Client.build)
