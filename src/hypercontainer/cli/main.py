@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..client import TLS
+
 BROKEN_PIPE = 128 + 13
 INTERRUPTED = 128 + 2
 
@@ -61,10 +63,35 @@ def global_parser(program: str = "hyper") -> Parser:
         help="where hyperd listens: unix:///path or tcp://host:port"
         " (default: HYPER_HOST, else unix:///var/run/hyper.sock)",
     )
+    _add_tls(parser)
     parser.add_argument("-D", "--debug", action="store_true", help="show details of errors")
     parser.add_argument("-v", "--version", action="store_true", help="show the version and exit")
     parser.add_argument("operands", nargs=argparse.REMAINDER, metavar="COMMAND")
     return parser
+
+
+def _add_tls(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--tls", action="store_true", help="speak TLS, with whoever answers")
+    add("--tlsverify", action="store_true", help="speak TLS, and check whose certificate it is")
+    for name, file, what in (
+        ("cacert", "ca.pem", "the authority that signed hyperd's certificate"),
+        ("cert", "cert.pem", "our certificate"),
+        ("key", "key.pem", "the key of our certificate"),
+    ):
+        where = f"(default: {file} in HYPER_CERT_PATH, else in ~/.hyper)"
+        add(f"--tls{name}", default="", metavar="FILE", help=f"{what} {where}")
+
+
+def tls_of(options: argparse.Namespace) -> TLS | None:
+    """What the options say of TLS; None when they are silent. Raises BadRequest."""
+    files = {"ca": options.tlscacert, "cert": options.tlscert, "key": options.tlskey}
+    if not (options.tls or options.tlsverify or any(files.values())):
+        return None
+    from ..client.tls import TLS, directory_of
+
+    verify = options.tlsverify or not options.tls
+    return TLS.of_directory(directory_of(os.environ), **files, verify=verify)
 
 
 def _run(program: str, arguments: list[str]) -> int:
@@ -83,7 +110,7 @@ def _run(program: str, arguments: list[str]) -> int:
         parsed = parser.parse_args(rest)
         name = ALIASES.get(name, name)
         failure = COMMANDS[name].failure
-        session = Session(program, options.host, debug)
+        session = Session(program, options.host, debug, tls_of(options))
         code: int = getattr(COMMANDS[name].load(), f"command_{name}")(session, parsed)
         sys.stdout.flush()
         return code

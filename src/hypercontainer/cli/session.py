@@ -8,16 +8,17 @@ from .output import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..client import TLS, Client
 
 
 class Session:
     """The global options of one call of `hyper`."""
 
-    def __init__(self, program: str, host: str | None, debug: bool) -> None:
+    def __init__(self, program: str, host: str | None, debug: bool, tls: TLS | None = None) -> None:
         self.program = program
         self.host = host
         self.debug = debug
+        self.tls = tls
 
     def client(self, *, start: bool = True) -> Client:
         """The client of a hyperd that answers; starts hyperd if it is to be local and missing.
@@ -26,7 +27,7 @@ class Session:
         """
         from ..client.api import Client
 
-        client = Client(self.host)
+        client = Client(self.host, self.tls)
         if start:
             self._ensure_running(client)
         return client

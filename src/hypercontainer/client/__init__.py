@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from .container import Container, Result
     from .filesets import TooLarge
     from .streams import Demultiplexer, RawStream
+    from .tls import TLS
     from .transport import DaemonUnavailable
 
 __all__ = [
+    "TLS",
     "AsyncClient",
     "AsyncContainer",
     "Client",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "TLS": "tls",
     "AsyncClient": "aio",
     "AsyncContainer": "aio",
     "Client": "api",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .options import Options
+    from .tls import TLS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,8 +157,10 @@ class AsyncClient(_Async):
     only. Close it, or use `async with`.
     """
 
-    def __init__(self, host: str | None = None, *, max_calls: int = MAX_CALLS) -> None:
-        self._twin = Client(host)
+    def __init__(
+        self, host: str | None = None, tls: TLS | None = None, *, max_calls: int = MAX_CALLS
+    ) -> None:
+        self._twin = Client(host, tls)
         self._threads = _Threads(max_calls)
 
     async def __aenter__(self) -> AsyncClient:

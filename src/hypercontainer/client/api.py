@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .container import Container, Result
     from .options import Options
     from .streams import RawStream
+    from .tls import TLS
     from .transport import Params
     from .types import ContainerSummary, CreatedPod
 
@@ -32,15 +33,16 @@ START_TIMEOUT = 600.0
 class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls, PodCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
-    Without `host` it is that of HYPER_HOST, or the local socket. Containers are
+    Without `host` it is that of HYPER_HOST, or the local socket; `tls` is for TCP (without
+    it, HYPER_TLS_VERIFY and HYPER_CERT_PATH say whether and how). Containers are
     named by name, id, or unique beginning of the id. All methods raise
     subclasses of `hypercontainer.errors.HyperError`: DaemonUnavailable, NotFound,
     Conflict, BadRequest, Timeout and so on. One connection is opened per call,
     so a client may be shared by threads.
     """
 
-    def __init__(self, host: str | None = None) -> None:
-        self.address = Address.of(host)
+    def __init__(self, host: str | None = None, tls: TLS | None = None) -> None:
+        self.address = Address.of(host, tls)
         self._http = Transport(self.address)
 
     def _get(self, path: str, params: Params | None = None, timeout: float | None = 60.0) -> Any:

@@ -10,16 +10,19 @@ import http.client
 import json
 import os
 import socket
+import ssl
 from urllib.parse import urlencode, urlsplit
 
 from ..errors import BadRequest, HyperError, NotFound, Timeout, from_wire
 from .cancel import track
-from .streams import RawStream
+from .streams import FRAMED, RawStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import IO, Any
+
+    from .tls import TLS
 
     Params = Mapping[str, str | int | bool | Sequence[str] | None]
 
@@ -42,17 +45,24 @@ class DaemonUnavailable(HyperError):
 
 
 class Address:
-    """Where hyperd listens: `unix:///path` or `tcp://host:port`. Raises BadRequest."""
+    """Where hyperd listens: `unix:///path` or `tcp://host:port`, the latter maybe by TLS.
 
-    __slots__ = ("host", "path", "port", "text")
+    Raises BadRequest.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("_context", "host", "path", "port", "text", "tls")
+
+    def __init__(self, text: str, tls: TLS | None = None) -> None:
         self.text = text
+        self.tls = tls
+        self._context: ssl.SSLContext | None = None
         self.path = self.host = ""
         self.port = 0
         parts = urlsplit(text)
         if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
             self.path = parts.path
+            if tls:
+                raise BadRequest(f"TLS is for tcp://HOST:PORT, and hyperd is at {text}")
             return
         try:
             port = parts.port
@@ -65,9 +75,17 @@ class Address:
         self.host, self.port = parts.hostname, port
 
     @classmethod
-    def of(cls, host: str | None) -> Address:
-        """The address given, else that of HYPER_HOST, else the default socket."""
-        return cls(host or os.environ.get("HYPER_HOST") or DEFAULT_HOST)
+    def of(cls, host: str | None, tls: TLS | None = None) -> Address:
+        """The address given, else that of HYPER_HOST, else the default socket.
+
+        TCP without `tls` is by TLS when HYPER_TLS_VERIFY says so.
+        """
+        text = host or os.environ.get("HYPER_HOST") or DEFAULT_HOST
+        if tls is None and text.startswith("tcp:") and os.environ.get("HYPER_TLS_VERIFY"):
+            from .tls import TLS
+
+            tls = TLS.of_environment(os.environ)
+        return cls(text, tls)
 
     def connect(self) -> socket.socket:
         """A connected socket. Raises DaemonUnavailable."""
@@ -77,7 +95,7 @@ class Address:
                 sock = socket.create_connection((self.host, self.port), CONNECT_TIMEOUT)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                return sock
+                return self._secured(sock, self.tls) if self.tls else sock
             sock = socket.socket(socket.AF_UNIX)
             sock.settimeout(CONNECT_TIMEOUT)
             sock.connect(self.path)
@@ -86,6 +104,22 @@ class Address:
                 sock.close()
             raise self._unavailable(error) from error
         return sock
+
+    def _secured(self, sock: socket.socket, tls: TLS) -> ssl.SSLSocket:
+        try:
+            if self._context is None:
+                self._context = tls.context()
+            return self._context.wrap_socket(sock, server_hostname=self.host)
+        except BadRequest:
+            sock.close()
+            raise
+        except (ssl.SSLError, ConnectionError) as error:
+            sock.close()
+            raise self.refused(tls.explain(error, self.host)) from error
+
+    def refused(self, why: str) -> DaemonUnavailable:
+        """The error of a hyperd that is there and does not want to talk to us."""
+        return DaemonUnavailable(f"cannot connect to hyperd at {self.text}: {why}", missing=False)
 
     def _unavailable(self, error: OSError) -> DaemonUnavailable:
         if isinstance(error, PermissionError):
@@ -169,6 +203,8 @@ class Response:
         """The connection itself, after `101 UPGRADED`."""
         sock = self._connection.sock
         assert sock is not None
+        if isinstance(sock, ssl.SSLSocket):
+            return self._hijack_tls(sock)
         sock.setblocking(False)
         early = self._raw.fp.read1(-1)  # what came in one packet with the header
         sock.settimeout(None)
@@ -176,6 +212,20 @@ class Response:
         track(taken)
         self.close()
         return RawStream(taken, early or b"")
+
+    def _hijack_tls(self, sock: ssl.SSLSocket) -> RawStream:
+        from .tunnel import tunnel
+
+        sock.setblocking(False)
+        try:
+            early = self._raw.fp.read1(-1)
+        except ssl.SSLWantReadError:
+            early = b""
+        self._connection.sock = None  # it lives on in the tunnel
+        taken = tunnel(sock, early or b"")
+        track(taken)
+        self.close()
+        return RawStream(taken)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -190,9 +240,12 @@ def _cut_off(what: str) -> str:
 class _told:
     """Turns the troubles of a connection into errors that say which request they struck."""
 
-    def __init__(self, what: str, timeout: float | None = None) -> None:
+    def __init__(
+        self, what: str, timeout: float | None = None, address: Address | None = None
+    ) -> None:
         self._what = what
         self._timeout = timeout
+        self._address = address
 
     def __enter__(self) -> None:
         return None
@@ -201,8 +254,18 @@ class _told:
         if isinstance(error, TimeoutError):
             bound = f" in {self._timeout:.0f} s" if self._timeout else ""
             raise Timeout(f"hyperd did not answer {self._what}{bound}") from error
-        if isinstance(error, (http.client.HTTPException, ConnectionError)):
+        broken = isinstance(error, (http.client.HTTPException, ConnectionError, ssl.SSLError))
+        if broken and self._address and not self._address.path:
+            raise self._address.refused(_why_refused(self._address, error)) from error
+        if broken:
             raise HyperError(_cut_off(self._what)) from error
+
+
+def _why_refused(address: Address, error: BaseException | None) -> str:
+    """Why a first request over TCP was not answered."""
+    if address.tls and isinstance(error, Exception):
+        return address.tls.explain(error, address.host)
+    return "it closed the connection: does it want TLS? (--tlsverify, HYPER_TLS_VERIFY)"
 
 
 class Transport:
@@ -235,7 +298,7 @@ class Transport:
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         if upgrade:
-            sent |= {"Connection": "Upgrade", "Upgrade": "tcp"}
+            sent |= {"Connection": "Upgrade", "Upgrade": FRAMED if self.address.tls else "tcp"}
         elif upload is not None:
             sent["Content-Type"] = "application/x-tar"
         connection = _Connection(self.address)
@@ -243,7 +306,7 @@ class Transport:
             connection.connect()
             track(connection.sock)
             connection.sock.settimeout(timeout)
-            with _told(what, timeout):
+            with _told(what, timeout, self.address):
                 try:
                     connection.request(
                         method,
@@ -252,7 +315,7 @@ class Transport:
                         sent,
                         encode_chunked=upload is not None,
                     )
-                except (BrokenPipeError, ConnectionResetError):
+                except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
                     pass  # hyperd has answered before the body's end: the answer says why
                 raw = connection.getresponse()
                 if raw.status >= 400:

@@ -51,6 +51,10 @@ class Config:
     log_prefix: Path | None = None
     pod_in_log_path: bool = True
     insecure_host: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    tls_verify: bool = False
     debug: bool = False
     bridge: str = "hyper0"
     bridge_subnets: tuple[Subnet, ...] = (Subnet("192.168.123.0/24", "192.168.123.1"),)
@@ -102,6 +106,10 @@ def _path(value: str) -> Path:
     if not value.startswith("/"):
         raise BadRequest(f"{value!r} is not an absolute path")
     return Path(value)
+
+
+def _path_text(value: str) -> str:
+    return str(_path(value))
 
 
 def _file(value: str) -> str:
@@ -235,6 +243,15 @@ KEYS = (
         " sockets passed by systemd, which are used in any case",
         parse_host,
         "host",
+    ),
+    Key("TlsCert", "", "hyperd's certificate: Host is by TLS then", _path_text, "tls_cert"),
+    Key("TlsKey", "", "the key of TlsCert, without a password", _path_text, "tls_key"),
+    Key(
+        "TlsCA",
+        "",
+        "who signs the certificates that clients must show; then Host may be any address",
+        _path_text,
+        "tls_ca",
     ),
     Key("Kernel", "", "the guest's kernel; empty: hyperkernel, else Debian's", _file, "kernel"),
     Key("Initrd", "", "the guest's initrd; empty: the one built with the kernel", _file, "initrd"),
@@ -445,11 +462,11 @@ def check(config: Config) -> None:
 
 def check_exposure(config: Config, address: str, where: str) -> None:
     """Raises BadRequest when others can reach a listener, unless the flag for that was given."""
-    if config.insecure_host or is_loopback(address):
+    if config.insecure_host or config.tls_ca or is_loopback(address):
         return
     raise BadRequest(
         f"{where}: Host {address} can be reached by others, who would be root on this machine:"
-        " use 127.0.0.1, or --insecure_host if you understand that"
+        " use 127.0.0.1, or TLS with TlsCA, or --insecure_host if you understand that"
     )
 
 

@@ -35,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let --host be an address that others reach: whoever does is root on this machine",
     )
+    add("--tlscert", metavar="FILE", help="hyperd's certificate: --host is by TLS then")
+    add("--tlskey", metavar="FILE", help="the key of the certificate")
+    add("--tlscacert", metavar="FILE", help="who signs the certificates that clients must show")
+    add("--tlsverify", action="store_true", help="don't start without --tlscacert")
     add("--registry_mirror", metavar="A,B", help="registries asked before the public one")
     add("--insecure_registry", metavar="A,B", help="registries spoken to without TLS")
     add("--bridge", metavar="NAME", help="the bridge of the default network, or none")
@@ -50,6 +54,9 @@ _FLAGS = {
     "state": "StateDir",
     "socket": "Socket",
     "host": "Host",
+    "tlscert": "TlsCert",
+    "tlskey": "TlsKey",
+    "tlscacert": "TlsCA",
     "registry_mirror": "Registry_mirror",
     "insecure_registry": "Insecure_registry",
     "bridge": "Bridge",
@@ -66,7 +73,11 @@ def configure(arguments: argparse.Namespace) -> Config:
     config.insecure_host = arguments.insecure_host
     config.disable_rules = config.disable_rules or arguments.noniptables
     config.debug = arguments.debug
+    config.tls_verify = arguments.tlsverify
     configuration.check(config)
+    from .tls import server_context
+
+    server_context(config)
     return config
 
 

@@ -20,6 +20,7 @@ from .params import MAX_BODY
 from .route_table import routes
 from .routing import Route
 from .supervisor import name_of, need_sockets
+from .tls import server_context
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ class Listeners:
         Raises HyperError.
         """
         path, host = config.socket, config.host
+        context = server_context(config)
         if host == ACTIVATION:
             need_sockets(passed)
         await self._runner.setup()
@@ -156,11 +158,14 @@ class Listeners:
                 check_exposure(config, sock.getsockname()[0], "LISTEN_FDS")
         sockets = passed if _is_among(path, passed) else [self._unix(path), *passed]
         for sock in sockets:
-            await web.SockSite(self._runner, sock, backlog=_BACKLOG).start()
+            tls = None if sock.family == socket.AF_UNIX else context
+            await web.SockSite(self._runner, sock, ssl_context=tls, backlog=_BACKLOG).start()
         addresses = [name_of(sock) for sock in sockets]
         if host not in (None, ACTIVATION):
             try:
-                site = web.TCPSite(self._runner, host[0], host[1], backlog=_BACKLOG)
+                site = web.TCPSite(
+                    self._runner, host[0], host[1], ssl_context=context, backlog=_BACKLOG
+                )
                 await site.start()
             except OSError as error:
                 raise HyperError(
