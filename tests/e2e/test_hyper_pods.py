@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command_line import Hyper
-from tests.e2e.hyperd_process import Hyperd
+from tests.e2e.hyperd_process import Hyperd, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -106,4 +106,53 @@ def test_formats_and_filters(hyper: Hyper, hyperd: Hyperd) -> None:
         done = hyper(*arguments)
         assert done.returncode in (1, 125) and why in done.stderr, done
     hyper.text("rm", "one", "two")
+    hyperd.nothing_left()
+
+
+def test_what_a_container_may_take_and_do(hyper: Hyper, hyperd: Hyperd) -> None:
+    options = (
+        *("--cpus=1.5", "--cpu-shares=512", "--pids-limit=50", "--memory-reservation=16m"),
+        *("--ulimit=nofile=100:200", "--sysctl=net.core.somaxconn=77", "--shm-size=1m"),
+        *("--cap-drop=ALL", "--cap-add=SYS_TIME", "--security-opt=no-new-privileges"),
+        *("-u", "1000:1000", "--group-add=7"),
+    )
+    script = (
+        "nproc; cd /sys/fs/cgroup; cat cpu.max pids.max; ulimit -Sn; ulimit -Hn;"
+        " cat /proc/sys/net/core/somaxconn; grep -E '^(CapBnd|NoNewPrivs)' /proc/self/status;"
+        " df -k /dev/shm | tail -1; id -G"
+    )
+    hyper.text("run", "-d", "--name=limited", *options, "busybox", "sleep", "1000")
+    lines = [
+        " ".join(x.split()) for x in hyper.text("exec", "limited", "sh", "-c", script).split("\n")
+    ]
+    assert lines[:6] == ["2", "150000 100000", "50", "100", "200", "77"]
+    assert lines[6:8] == [f"CapBnd: {1 << 25:016x}", "NoNewPrivs: 1"]
+    assert lines[8].split()[1] == "1024"
+    assert lines[9] == "1000 7"
+    host = hyperd.client.inspect_container("limited")["HostConfig"]
+    assert (host["CapAdd"], host["CapDrop"], host["ShmSize"]) == (["SYS_TIME"], ["ALL"], 1 << 20)
+    hyper.text("rm", "-f", "limited")
+    for arguments, why in (
+        (["--init"], "--init: not supported: use an image"),
+        (["--privileged"], "--privileged: not supported: --cap-add ALL"),
+        (["--cap-add=NONE"], "capAdd: 'NONE' is not a capability"),
+        (["--security-opt=seccomp=x.json"], "--security-opt: 'seccomp=x.json' is not supported"),
+        (["--ulimit=nofile"], "--ulimit: 'nofile' is not NAME=SOFT[:HARD]"),
+        (["--cpu=1", "--cpus=1.5"], "resources.cpus: it is more than the 1 processors"),
+    ):
+        done = hyper("run", *arguments, "busybox", "true")
+        assert done.returncode == 125 and why in done.stderr.decode(), done
+    hyperd.nothing_left()
+
+
+def test_the_example_of_the_documentation(hyper: Hyper, hyperd: Hyperd, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "pod-spec.md").read_text()
+    file = tmp_path / "shop.yaml"
+    file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    hyper.text("run", "-p", str(file))
+    wait_until(lambda: bool(hyperd.output_of("shop-front")), "its output")
+    assert hyperd.output_of("shop-front") == "hello from the specification\n"
+    assert hyper.text("list", "-q", "--filter=label=team=blue").count("\n") == 0
+    hyper.text("pod", "rm", "-f", "shop")
+    hyper.text("volume", "rm", "shop-page")
     hyperd.nothing_left()

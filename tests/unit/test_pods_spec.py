@@ -1,11 +1,15 @@
 """The pod specification: what it means, and the path of what is wrong in it."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypercontainer.client import yaml
 from hypercontainer.client.spec import pod as client_pod
 from hypercontainer.errors import BadRequest, HyperError, NotSupported
 from hypercontainer.pods.logconfig import LogConfig
@@ -261,3 +265,45 @@ def test_signals(text: str, number: int) -> None:
 def test_bad_signals(text: str) -> None:
     with pytest.raises(BadRequest, match="x: unknown signal"):
         parse_signal(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({}, 14),
+        ({"capAdd": ["cap_sys_admin"]}, 15),
+        ({"capDrop": ["NET_RAW", "chown"]}, 12),
+        ({"capDrop": ["ALL"]}, 0),
+        ({"capDrop": ["all"], "capAdd": ["KILL"]}, 1),
+        ({"capAdd": ["ALL"]}, 41),
+        ({"capAdd": ["ALL"], "capDrop": ["SYS_ADMIN"]}, 40),
+        ({"capAdd": ["KILL", "SYS_TIME"], "capDrop": ["SYS_TIME"]}, 14),
+    ],
+)
+def test_capabilities(keys: dict[str, Any], wanted: int) -> None:
+    spec = parse_pod({"containers": [{"image": "x", **keys}]})
+    found = spec.containers[0].security.capabilities()
+    assert len(found) == len(set(found)) == wanted
+    assert all(name.startswith("CAP_") for name in found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "error"),
+    [
+        ({"capAdd": ["SYS_ADMN"]}, r"capAdd: 'SYS_ADMN' is not .*: did you mean SYS_ADMIN\?"),
+        ({"shmSize": "1"}, "shmSize: 4096 bytes is the least"),
+        ({"shmSize": "x"}, "shmSize: 'x' is not a size"),
+        ({"ulimits": [{"Name": "files", "Soft": 1}]}, "Name: 'files' is not a limit"),
+        ({"ulimits": [{"Name": "nofile", "Soft": 2, "Hard": 1}]}, "Soft: it is more than Hard"),
+    ],
+)
+def test_bad_security(keys: dict[str, Any], error: str) -> None:
+    with pytest.raises(BadRequest, match=error):
+        parse_pod({"containers": [{"image": "x", **keys}]})
+
+
+def test_the_examples_of_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "pod-spec.md").read_text()
+    blocks = re.findall(r"^```(json|yaml)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    specs = [json.loads(body) if kind == "json" else yaml.load(body) for kind, body in blocks]
+    assert [parse_pod(spec).id for spec in specs] == ["shop", "web"]

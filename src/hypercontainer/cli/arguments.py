@@ -95,6 +95,17 @@ def cpu_count(text: str) -> int:
     return int(number)
 
 
+def nano_cpus(text: str) -> int:
+    """Billionths of a processor of `1.5`. Raises argparse.ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.01 <= number <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processors such as 0.5")
+    return round(number * 10**9)
+
+
 def seconds(text: str) -> int:
     """A whole number of seconds, 0 or more. Raises argparse.ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and len(text) < 10):

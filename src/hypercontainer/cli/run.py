@@ -6,10 +6,9 @@ import time
 
 from ..client import spec
 from ..errors import HyperError, NotFound
-from . import health, mounts, network_options, podfiles
+from . import health, limit_options, mounts, network_options, podfiles
 from .arguments import (
     UsageError,
-    cpu_count,
     environment,
     labels,
     memory_mib,
@@ -38,7 +37,13 @@ if TYPE_CHECKING:
     from .session import Session
     from .signals import SignalPipe
 
-_OF_PODS = ("memory", "cpus", "hostname", "network", "rm")
+_OF_PODS = {
+    "memory": "memory",
+    "vcpus": "cpu",
+    "hostname": "hostname",
+    "network": "network",
+    "rm": "rm",
+}
 _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
@@ -61,7 +66,6 @@ def configure_create(parser: Parser) -> None:
         metavar="SIZE",
         help="memory of the VM: 512m, 1g; a plain number is in MiB (default: 128)",
     )
-    add("--cpu", "--cpus", dest="cpus", type=cpu_count, metavar="N", help="virtual CPUs")
     add("--hostname", default="", metavar="NAME", help="host name (default: the container's name)")
     add("-l", "--label", action="append", default=[], metavar="NAME=VALUE", help="set a label")
     add("--read-only", action="store_true", help="make its root file system read-only")
@@ -85,6 +89,7 @@ def configure_create(parser: Parser) -> None:
         help="when to pull the image (default: missing)",
     )
     add_log_options(parser)
+    limit_options.add_options(parser)
     mounts.add_options(parser)
     network_options.add_options(parser)
     add(
@@ -135,13 +140,13 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         workdir=args.workdir,
         user=args.user,
         labels=labels(args.label),
-        container_keys=mounts.container_keys(args),
+        container_keys={**mounts.container_keys(args), **limit_options.container_keys(args)},
         pod_keys=network_options.pod_keys(args),
         read_only=args.read_only,
         stop_signal=args.stop_signal,
         stop_timeout=args.stop_timeout,
         memory_mib=args.memory,
-        cpus=args.cpus,
+        cpus=limit_options.vcpus(args),
         restart=args.restart,
         health=health.described(args),
         log=log_of(args),
@@ -170,9 +175,9 @@ def command_create(session: Session, args: argparse.Namespace) -> int:
 
 def _add(client: Client, args: argparse.Namespace, container: dict[str, Any]) -> str:
     """Create a container in a pod that exists; its id. Raises UsageError."""
-    for name in _OF_PODS:
+    for name, option in _OF_PODS.items():
         if getattr(args, name) != args.default_of(name):
-            raise UsageError(f"--{name}: the pod has it already, not one of its containers")
+            raise UsageError(f"--{option}: the pod has it already, not one of its containers")
     try:
         return client.create_container(args.pod, container)
     except NotFound as error:

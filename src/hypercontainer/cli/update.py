@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
-from .arguments import UsageError, cpu_count, memory_mib
+from .arguments import UsageError, cpu_count, memory_mib, nano_cpus
 from .containers import for_each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from typing import Any
 
     from .arguments import Parser
@@ -47,15 +46,7 @@ def _memory(text: str) -> int:
 
 def _nano_cpus(text: str) -> int:
     """Billionths of a processor; -1 for no limit."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if number == -1:
-        return -1
-    if not 0 < number <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processors such as 0.5")
-    return round(number * 10**9)
+    return -1 if text == "-1" else nano_cpus(text)
 
 
 def command_update(session: Session, args: argparse.Namespace) -> int:

@@ -18,13 +18,6 @@ from .values import parse_signal
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SIGTERM = 15
 
-CAPABILITIES = [
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP"
-        " NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
-    ).split()
-]
 MASKED_PATHS = [
     "/proc/asound",
     "/proc/acpi",
@@ -67,10 +60,8 @@ MOUNTS = [
     _mount("/sys", "sysfs", "nosuid", "noexec", "nodev", "ro"),
     _mount("/sys/fs/cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"),
     _mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev"),
-    _mount(
-        "/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k", source="shm"
-    ),
 ]
+SHM = _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", source="shm")
 
 
 def command_of(spec: ContainerSpec, image: dict[str, Any]) -> list[str]:
@@ -112,12 +103,12 @@ def process_of(spec: ContainerSpec, image: dict[str, Any], hostname: str) -> dic
         "args": command_of(spec, image),
         "env": environment_of(spec, image, hostname),
         "cwd": spec.workdir or str(image.get("WorkingDir") or "") or "/",
-        "capabilities": capabilities(),
+        "capabilities": capability_sets(spec.security.capabilities()),
         "rlimits": [
             {"type": f"RLIMIT_{u.name.upper()}", "soft": u.soft, "hard": u.hard}
             for u in spec.ulimits
         ],
-        "noNewPrivileges": False,
+        "noNewPrivileges": spec.security.no_new_privileges,
     }
 
 
@@ -131,9 +122,9 @@ def user_object(user: str, groups: tuple[str, ...] | list[str] = ()) -> dict[str
     return result
 
 
-def capabilities() -> dict[str, list[str]]:
-    """Docker's default capabilities."""
-    return {name: list(CAPABILITIES) for name in ("bounding", "effective", "permitted")}
+def capability_sets(names: list[str]) -> dict[str, list[str]]:
+    """Capabilities as a process of root has them; those of other users keep the bounding set."""
+    return {kind: list(names) for kind in ("bounding", "effective", "permitted")}
 
 
 def container_config(
@@ -145,13 +136,14 @@ def container_config(
     """
     spec = container.spec
     covered = {volume["destination"] for volume in volumes}
-    mounts = [mount for mount in MOUNTS if mount["destination"] not in covered] + volumes
+    shm = {**SHM, "options": [*SHM["options"], f"size={spec.security.shm_size}"]}
+    own = [mount for mount in (*MOUNTS, shm) if mount["destination"] not in covered]
     return {
         "ociVersion": "1.1.0",
         "process": process_of(spec, container.image_config, pod.hostname),
         "root": {"path": "rootfs", "readonly": spec.read_only},
         "hostname": pod.hostname,
-        "mounts": sorted(mounts, key=lambda m: _depth(m["destination"])),
+        "mounts": sorted(own + volumes, key=lambda m: _depth(m["destination"])),
         "linux": {
             "namespaces": [{"type": kind} for kind in NAMESPACES],
             "maskedPaths": list(MASKED_PATHS),

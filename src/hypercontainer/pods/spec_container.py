@@ -1,6 +1,5 @@
 """One container in a pod's specification."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from .reading import Node, refuse
 from .restart_policy import RestartPolicy, parse_restart_policy
 from .spec_health import Dependency, HealthSpec, read_depends, read_health
 from .spec_network import read_ports
+from .spec_security import Security, known_ulimit, read_security
 from .spec_volumes import (
     FileSource,
     InjectedFile,
@@ -27,8 +27,8 @@ from .values import parse_signal
 DEFAULT_GRACE = 10
 NEVER = RestartPolicy()
 NO_LIMITS = Limits()
+NO_SECURITY = Security()
 MAX_GRACE = 86400
-_ULIMIT = re.compile(r"[a-z]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class ContainerSpec:
     cache: str
     ports: tuple[Port, ...] = ()
     limits: Limits = NO_LIMITS
+    security: Security = NO_SECURITY
 
 
 def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
@@ -126,6 +127,7 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
         health=read_health(node),
         depends=read_depends(node),
         limits=read_limits(node),
+        security=read_security(node),
         cache=disk_cache(node),
         ports=read_ports(node, "ports"),
     )
@@ -161,12 +163,14 @@ def _user(node: Node) -> tuple[str, tuple[str, ...]]:
 
 def _ulimit(node: Node) -> Ulimit:
     name = node.text("Name").lower()
-    if not _ULIMIT.fullmatch(name):
+    if not known_ulimit(name):
         raise node.bad("Name", f"{name!r} is not a limit such as nofile")
     top = (1 << 63) - 1
     soft = node.integer("Soft", 0, -1, top)
     hard = node.integer("Hard", soft, -1, top)
     node.done()
+    if -1 < hard < soft or (soft == -1 and hard != -1):
+        raise node.bad("Soft", "it is more than Hard")
     return Ulimit(name, soft, hard)
 
 

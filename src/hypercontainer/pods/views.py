@@ -89,6 +89,12 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
             "DnsOptions": list(pod.spec.dns_options),
             "ExtraHosts": [f"{name}:{address}" for name, address in pod.spec.net.hosts],
             "ReadonlyRootfs": spec.read_only,
+            "CapAdd": list(spec.security.cap_add) or None,
+            "CapDrop": list(spec.security.cap_drop) or None,
+            "GroupAdd": list(spec.groups) or None,
+            "SecurityOpt": ["no-new-privileges"] if spec.security.no_new_privileges else None,
+            "ShmSize": spec.security.shm_size,
+            "Sysctls": dict(spec.sysctl),
             "RestartPolicy": {
                 "Name": spec.restart.name,
                 "MaximumRetryCount": spec.restart.retries,
