@@ -1,30 +1,26 @@
 """What a sandbox does on request: containers and their processes in one VM."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, VMError
 from ..guest import spec
-from ..guest.fields import read_list, read_object
+from ..guest.fields import read_object
 from ..guest.protocol import Code
 from ..hypervisor.qemu import DiskKind
 from .cards import Cards
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now, shown_args
 from .disks import Disks
+from .followed import FollowedNetwork
 from .logs import open_log
-from .network import NetworkMirror
-from .resolver import ResolverFile
 from .share import Share
 from .state import write_state
 from .vm import VirtualMachine
 
 _MAX_PROCESSES = 1024
-_RESOLV_CONF = "/etc/resolv.conf"
 
 
 class Sandbox:
@@ -47,7 +43,7 @@ class Sandbox:
         self.cards: Cards
         self._state_dir = state_dir
         self._share = share
-        self._network: NetworkMirror | None = None
+        self._network = FollowedNetwork(state_dir, self.spawn)
         self._own: dict[str, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -184,7 +180,7 @@ class Sandbox:
         stdin: bool,
         join: dict[str, str],
     ) -> None:
-        config = await self._with_resolver(container, config)
+        config = await self._network.with_resolver(container, config)
         oci = read_object(config, "process")
         process = Process(
             self.vm.streams,
@@ -221,34 +217,6 @@ class Sandbox:
         await asyncio.shield(self.ready)
         answer = await self.vm.request(Code.NEWCONTAINER, message)
         container.guest_pid = _pid(answer)
-
-    async def _with_resolver(self, container: Container, config: dict[str, Any]) -> dict[str, Any]:
-        """The configuration with a resolv.conf that holds in the guest, if it has a network."""
-        mounts = read_list(config, "mounts")
-        bound = [m for m in mounts if isinstance(m, dict) and m.get("destination") == _RESOLV_CONF]
-        if self._network is None or not bound:
-            return config
-        copy = os.path.join(self._state_dir, f"{container.cid}.resolv.conf")
-        try:
-            container.resolver = ResolverFile(
-                str(bound[-1].get("source")), copy, lambda s: self.spawn(self._relay_to(s))
-            )
-        except OSError:
-            # Binding it tells what is wrong with it.
-            return config
-        if container.resolver.server:
-            await self._relay_to(container.resolver.server)
-        return {
-            **config,
-            "mounts": [{**m, "source": copy} if m is bound[-1] else m for m in mounts],
-        }
-
-    async def _relay_to(self, server: str) -> None:
-        assert self._network is not None
-        try:
-            await self._network.resolve_by(server)
-        except HyperError as error:
-            sys.stderr.write(f"{error.message}\n")
 
     def _bind(self, container: Container, source: str, read_only: bool) -> str:
         if self._share is None:
@@ -401,11 +369,7 @@ class Sandbox:
 
     async def follow_network(self, namespace: int) -> None:
         """Give the VM what a network namespace (a descriptor) has, now and when it changes."""
-        if self._network is not None:
-            raise Conflict("the virtual machine has a network already")
-        self._network = NetworkMirror(self.vm, namespace)
-        await asyncio.shield(self.ready)
-        await self._network.start()
+        await self._network.follow(self.vm, namespace, self.ready)
 
     async def flush_logs(self) -> None:
         """Let the logs' receivers have what waits for them, for a few seconds."""
@@ -415,9 +379,7 @@ class Sandbox:
     async def leave_network(self) -> None:
         """Take back what `follow_network` did to the namespace, and let ports go."""
         await self.cards.close()
-        if self._network is not None:
-            await self._network.stop()
-            self._network = None
+        await self._network.stop()
 
 
 def _pid(answer: dict[str, Any]) -> int:
