@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.client import Client
-from tests.e2e.command_line import Hyper
+from tests.e2e.command_line import Hyper, until
 from tests.e2e.hyperd_process import Hyperd
 from tests.tars import Item, folder, make_tar, symlink
 
@@ -197,3 +197,21 @@ def test_other_dockerfiles(hyper: Hyper, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = hyper("build", str(context))
     assert done.returncode == 1 and b"cannot read the Dockerfile" in done.stderr
+
+
+def test_a_client_that_goes_away_ends_the_build(hyper: Hyper, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo be''gun; sleep 600\n")
+    before = hyper.text("images", "-aq")
+    process = hyper.start("build", str(tmp_path))
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == b"begun\n":
+                break
+        else:
+            raise AssertionError(process.communicate())
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    until(lambda: hyper.text("list", "-aq") == "", 60)
+    assert hyper.text("images", "-aq") == before
