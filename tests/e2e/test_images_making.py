@@ -95,3 +95,16 @@ def test_load_a_layout_by_other_names(hyper: Hyper, tmp_path: Path) -> None:
     done = hyper("load", "-n", "x", input=docker)
     assert done.returncode == 1 and b"this is Docker's archive" in done.stderr
     hyper.text("image", "rm", "-f", "other:3", "third:blue")
+
+
+def test_what_takes_how_much(hyper: Hyper) -> None:
+    hyper("create", "--name", "idle", "busybox", "true")
+    rows = [line.split("  ")[0] for line in hyper.text("system", "df").splitlines()]
+    assert rows == ["TYPE", "Images", "Containers", "Local Volumes"]
+    usage = json.loads(hyper.text("system", "df", "--format", "json"))
+    (image,) = [one for one in usage["Images"] if "busybox:latest" in one["RepoTags"]]
+    assert image["Containers"] == 1
+    assert 0 < image["Size"] <= usage["LayersSize"] - usage["ImagesReclaimable"]
+    hyper.text("rm", "idle")
+    usage = json.loads(hyper.text("system", "df", "--format", "json"))
+    assert usage["ImagesReclaimable"] == usage["LayersSize"]

@@ -42,7 +42,7 @@ COMMANDS = {
     "rm": Command("containers", "remove containers"),
     "update": Command("update", "change limits and restart policies of containers"),
     "port": Command("containers", "show the published ports of a container"),
-    "system": Command("prune", "prune: remove what no running container needs"),
+    "system": Command("prune", "df: what takes the disk; prune: remove what is not needed"),
     "prune": Command("prune", "remove all containers that do not run"),
     "wait": Command("containers", "wait for containers to end and print their exit codes"),
     "list": Command("listing", "list containers"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from . import usage
 from .arguments import UsageError, filters, subcommands
 from .output import human_size, show
 
@@ -66,7 +67,11 @@ def report(what: str, names: list[str]) -> None:
 def configure_system(parser: Parser) -> None:
     """The commands below `system`."""
     subcommands(
-        parser, {"prune": (_configure_system_prune, "remove what no running container needs")}
+        parser,
+        {
+            "df": (usage.configure_df, "show what takes how much of the disk"),
+            "prune": (_configure_system_prune, "remove what no running container needs"),
+        },
     )
 
 
@@ -81,7 +86,12 @@ def _configure_system_prune(parser: Parser) -> None:
 
 
 def command_system(session: Session, args: argparse.Namespace) -> int:
-    """`hyper system prune`: containers first, then what they may have used."""
+    """`hyper system`."""
+    return usage.command_df(session, args) if args.action == "df" else _system_prune(session, args)
+
+
+def _system_prune(session: Session, args: argparse.Namespace) -> int:
+    """Remove containers first, then what they may have used."""
     wanted = filters(args.filter)
     if args.volumes and "until" in wanted:
         raise UsageError("--filter: until is not for volumes: leave out --volumes")

@@ -255,6 +255,7 @@ class AsyncClient(_Async):
     import_image = _call(Client.import_image)
     history = _call(Client.history)
     prune_images = _call(Client.prune_images)
+    disk_usage = _call(Client.disk_usage)
     run = _call(Client.run)
     events = _iterate(Client.events)
     logs = _iterate(Client.logs)

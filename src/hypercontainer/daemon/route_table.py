@@ -16,6 +16,7 @@ from . import (
     routes_services,
     routes_stats,
     routes_system,
+    routes_usage,
     routes_volumes,
 )
 from .routing import Route
@@ -31,7 +32,7 @@ _STATES = (
 )
 
 GROUPS: tuple[tuple[str, str, Sequence[Route]], ...] = (
-    ("System", "", [*routes_system.ROUTES, *routes_events.ROUTES]),
+    ("System", "", [*routes_system.ROUTES, *routes_usage.ROUTES, *routes_events.ROUTES]),
     ("Pods", "", routes_pods.ROUTES),
     (
         "Containers and processes",

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import uuid
-from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -267,6 +267,14 @@ class ImageStore:
                 return self._image(image_id)
         return None
 
+    def reclaimable(self, used: Container[str]) -> int:
+        """Bytes on disk of the layers that only images have whose ids are not in `used`."""
+        images = list(self._files.index.images.items())
+        needed = {d for image_id, record in images if image_id in used for d in record.layers}
+        return pruning.on_disk(
+            self._files, [d for d in tuple(self._files.layers) if d not in needed]
+        )
+
     def layer_archives(self, ref_or_id: str) -> Sequence[Path]:
         """The archives of an image's layers, bottom first. Raises NotFound, Conflict."""
         image = self.get(ref_or_id)
@@ -303,7 +311,7 @@ class ImageStore:
     @property
     def size(self) -> int:
         """Bytes that all layers take on disk, with their archives."""
-        return pruning.on_disk(self._files, [*self._files.layers])
+        return pruning.on_disk(self._files, list(self._files.layers))
 
     def size_of(self, image: Image) -> int:
         """Bytes that the layers of an image take on disk, shared ones too."""
