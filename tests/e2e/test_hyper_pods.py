@@ -54,6 +54,11 @@ def test_pods_as_a_whole(hyper: Hyper, hyperd: Hyperd, tmp_path: Path) -> None:
     assert states("exited=137", "ancestor=busybox") == ["db=exited", "web=exited"]
     hyper.text("pod", "start", "shop")
     assert b"stop it first" in hyper("pod", "rm", "shop").stderr
+    for word in ("stop", "rm", "kill", "start", "restart"):
+        done = hyper(word, "shop")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"shop is a pod of 2 containers: name one of them (web, db)" in done.stderr
+    assert listed() == ["shop", "Running", "2/2"]
     assert hyper.text("pod", "stop", "shop") == "shop"
     assert hyper.text("pod", "rm", "shop") == "shop"
     assert hyper.text("pod", "ls", "-q") == ""

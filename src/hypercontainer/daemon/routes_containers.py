@@ -29,6 +29,10 @@ def _container(request: web.Request) -> Container:
     return of(request).pods.container(params.text(request, "container"))
 
 
+def _one(request: web.Request) -> Container:
+    return of(request).pods.one(params.text(request, "container"))
+
+
 async def listing(request: web.Request) -> web.Response:
     """The running containers, or all; newest first."""
     service = of(request).pods
@@ -85,7 +89,7 @@ async def inspect(request: web.Request) -> web.Response:
 async def start(request: web.Request) -> web.Response:
     """Start a container, and its pod's VM when that does not run."""
     service = of(request).pods
-    container = _container(request)
+    container = _one(request)
     await service.start(service.pod_of(container), [container])
     return web.json_response({})
 
@@ -93,7 +97,7 @@ async def start(request: web.Request) -> web.Response:
 async def stop(request: web.Request) -> web.Response:
     """Stop a container; `timeout` is in seconds."""
     service = of(request).pods
-    container = _container(request)
+    container = _one(request)
     grace = params.integer(request, "timeout", 0, MAX_GRACE)
     await service.stop(service.pod_of(container), [container], grace)
     return web.json_response({})
@@ -102,7 +106,7 @@ async def stop(request: web.Request) -> web.Response:
 async def kill(request: web.Request) -> web.Response:
     """Signal a container's first process; 15 unless `signal` says another."""
     signum = parse_signal(request.query.get("signal") or "15", "signal")
-    await of(request).pods.kill(_container(request), signum)
+    await of(request).pods.kill(_one(request), signum)
     return web.json_response({}, status=201)
 
 
@@ -123,7 +127,7 @@ async def unpause(request: web.Request) -> web.Response:
 async def remove(request: web.Request) -> web.Response:
     """Remove a container; with the last one of a pod goes the pod."""
     service = of(request).pods
-    container = _container(request)
+    container = _one(request)
     force = params.boolean(request, "force")
     volumes = params.boolean(request, "v") or params.boolean(request, "volumes")
     await service.remove(service.pod_of(container), [container], force=force, volumes=volumes)

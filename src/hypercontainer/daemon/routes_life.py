@@ -13,7 +13,7 @@ from .routing import CONTAINER, Body, Route, json_value, number, text
 async def rename(request: web.Request) -> web.Response:
     """Give a container another name."""
     service = of(request).pods
-    container = service.container(params.text(request, "oldName"))
+    container = service.one(params.text(request, "oldName"))
     await life.rename(service, container, params.text(request, "newName"))
     return web.json_response({})
 
@@ -21,7 +21,7 @@ async def rename(request: web.Request) -> web.Response:
 async def restart(request: web.Request) -> web.Response:
     """Stop a container, if it runs, and start it; `timeout` is in seconds."""
     service = of(request).pods
-    container = service.container(params.text(request, "container"))
+    container = service.one(params.text(request, "container"))
     await life.restart(service, container, params.integer(request, "timeout", 0, MAX_GRACE))
     return web.json_response({})
 
@@ -29,7 +29,7 @@ async def restart(request: web.Request) -> web.Response:
 async def update(request: web.Request) -> web.Response:
     """Change limits and restart policy of a container, or the size of a VM that does not run."""
     service = of(request).pods
-    container = service.container(params.text(request, "container"))
+    container = service.one(params.text(request, "container"))
     await life.update(service, container, await params.body_object(request))
     return web.json_response({"Warnings": []})
 

@@ -146,11 +146,12 @@ class Node:
                 raise BadRequest(f"{self.where(key)}: unknown key{hint}")
 
 
-def refuse(node: Node, *keys: str) -> None:
-    """Raise NotSupported when one of some known keys is given."""
+def refuse(node: Node, *keys: str, why: str = "") -> None:
+    """Raise NotSupported when one of some known keys is given; `why` it never will be."""
     for key in keys:
         if node.take(key):
-            raise NotSupported(f"{node.where(key)}: not supported yet")
+            never = f"not supported: {why}" if why else "not supported yet"
+            raise NotSupported(f"{node.where(key)}: {never}")
 
 
 def unique(items: list[tuple[str, T]], what: str) -> dict[str, T]:

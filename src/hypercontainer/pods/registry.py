@@ -55,6 +55,22 @@ class Registry:
             raise NotFound(f"no such container: {name}")
         return found[0]
 
+    def one(self, reference: str) -> Container:
+        """A container that is to be changed: a pod's id is not enough where it has several.
+
+        Raises NotFound, BadRequest.
+        """
+        container = self.container(reference)
+        name = reference.removeprefix("/")
+        pod = self.pods.get(name)
+        if pod and len(pod.containers) > 1 and self.by_name(name) is None:
+            names = ", ".join(c.name for c in pod.containers)
+            raise BadRequest(
+                f"{name} is a pod of {len(pod.containers)} containers: name one of them ({names}),"
+                " or use `hyper pod` for all"
+            )
+        return container
+
     def pod_of(self, container: Container) -> Pod:
         """The pod of a container."""
         return self.pods[container.pod_id]

@@ -65,7 +65,7 @@ def parse_pod(value: object) -> PodSpec:
     or NotSupported for a key that is known and not implemented.
     """
     node = Node(value)
-    refuse(node, "type")
+    refuse(node, "type", why="a pod has no types")
     restart = restart_policy(node)
     pod_id = node.text("id")
     if pod_id:

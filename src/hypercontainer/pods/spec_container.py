@@ -89,7 +89,8 @@ def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
 
 def read_container(node: Node, pod: OfPod) -> ContainerSpec:
     """A UserContainer."""
-    refuse(node, "id", "logPath")
+    refuse(node, "id", why="it is made up for a container")
+    refuse(node, "logPath", why="hyperd says where it is (LogPath of `hyper inspect`)")
     name, image = node.text("name"), node.text("image")
     if name:
         check_name(name, node.where("name"))
