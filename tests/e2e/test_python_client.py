@@ -2,17 +2,19 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hypercontainer import AsyncClient
 from hypercontainer.client import TooLarge
-from hypercontainer.errors import BadRequest, NotFound, ProgramError, Timeout
+from hypercontainer.errors import BadRequest, HyperError, NotFound, ProgramError, Timeout
 from tests.e2e.hyperd_process import Hyperd, wait_until
 from tests.python_image import write_python_image
 
@@ -119,6 +121,13 @@ async def test_asyncio(hyperd: Hyperd) -> None:
         async with await client.create("busybox", ["sleep", "1000"]) as box:
             await box.start()
             assert (await box.exec(["echo", "in"])).stdout == b"in\n"
+            running = asyncio.ensure_future(box.exec(["sh", "-c", "echo up > /up; exec sleep 777"]))
+            await box.exec(["sh", "-c", "until test -e /up; do sleep 0.1; done"], timeout=60)
+            running.cancel()
+            await asyncio.wait([running])
+            assert running.cancelled()
+            still = await box.exec(["sh", "-c", "ps | grep -c 'sleep 77[7]'"])
+            assert still.stdout == b"0\n", "a cancelled exec is killed"
             waiting = client.events()
             task = asyncio.ensure_future(anext(aiter(waiting)))
             await asyncio.sleep(0.2)
@@ -155,6 +164,17 @@ async def test_a_run_cancelled_at_any_moment(hyperd: Hyperd, moment: float) -> N
         assert task.cancelled()
     wait_until(lambda: not hyperd.client.list_containers(all=True), "no container")
     hyperd.nothing_left()
+
+
+def test_hyperd_is_killed_and_started_while_a_program_runs(own_hyperd: Hyperd) -> None:
+    hyperd = own_hyperd
+    with ThreadPoolExecutor(1) as threads:
+        run = threads.submit(hyperd.client.run, "busybox", ["sleep", "1000"])
+        wait_until(lambda: bool(hyperd.client.list_containers()), "its start", 60)
+        hyperd.end(signal.SIGKILL)
+        hyperd.start()
+        assert isinstance(run.exception(60), HyperError)
+    nothing_of(hyperd)
 
 
 def test_the_example(hyperd: Hyperd, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from ..errors import HyperError, NotFound, NotRunning
 from . import cancel, filesets
 from .bounds import MAX_BYTES, MAX_FILES, MAX_OUTPUT
 from .exchange import exchange
 from .options import described
+from .transport import DaemonUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from .api import Client
     from .exchange import Output
     from .options import Options
+
+_RESTART = 15.0
+"""Seconds for which a hyperd that does not answer is waited for, to remove what is left."""
+_RETRY = 0.2
 
 
 class Result:
@@ -82,10 +88,21 @@ class Container:
         self.discard()
 
     def discard(self) -> None:
-        """Remove it, running or not, and its anonymous volumes; it may be gone already."""
+        """Remove it, running or not, and its anonymous volumes; it may be gone already.
+
+        A hyperd that is just restarted is waited for. Raises DaemonUnavailable.
+        """
         cancel.forget()
-        with contextlib.suppress(NotFound):
-            self.client.remove_container(self.id, force=True, volumes=True)
+        deadline = time.monotonic() + _RESTART
+        while True:
+            try:
+                return self.client.remove_container(self.id, force=True, volumes=True)
+            except NotFound:
+                return None
+            except DaemonUnavailable as error:
+                if not error.missing or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_RETRY)
 
     def start(self) -> None:
         """Start it. Raises ProgramError when its program can't be executed, VMError."""
@@ -187,14 +204,15 @@ class Container:
             with contextlib.suppress(NotRunning, NotFound):
                 client.kill_exec(self.id, exec_id)
 
-        with client.start_exec(self.id, exec_id) as stream:
-            try:
+        try:
+            with client.start_exec(self.id, exec_id) as stream:
                 output = exchange(stream, input, limit=max_output, timeout=timeout, kill=kill)
-            except BaseException:
-                cancel.forget()
+            return Result.of(client.wait(self.id, exec_id), output)
+        except BaseException:
+            cancel.forget()
+            with contextlib.suppress(HyperError):
                 kill()
-                raise
-        return Result.of(client.wait(self.id, exec_id), output)
+            raise
 
     def put_files(self, files: Mapping[str, bytes], *, mode: int = 0o644) -> None:
         """Write files, by absolute path, with the directories they need; running or not."""
@@ -237,8 +255,9 @@ def create(
         container = Container(client, _created(client, image, wanted, options.get("pull", True)))
         if not filesets.fits_specification(files):
             container.put_files(files)
-    except BaseException:
-        if not options.get("name"):
+    except BaseException as error:
+        unreached = isinstance(error, DaemonUnavailable) and error.missing
+        if not options.get("name") and not unreached:
             with contextlib.suppress(HyperError):
                 Container(client, name).discard()
         raise
