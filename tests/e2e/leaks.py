@@ -6,11 +6,15 @@ given directories, or descends from a process that does, is looked at.
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hypercontainer.system.processes import kill_and_wait
 
 _SETTLE_BOUND = 15.0
 
@@ -146,3 +150,11 @@ def none(*directories: Path, files: bool = True, namespace: str = "") -> Iterato
         if time.monotonic() > deadline:
             raise AssertionError(f"left behind: {left}")
         time.sleep(0.1)
+
+
+def drop_templates(directory: Path) -> None:
+    """Remove the templates of a directory, with the processes that hold their memory."""
+    for path in directory.glob("*/meta.json"):
+        meta = json.loads(path.read_text())
+        kill_and_wait(meta["holder"], meta["holder_started"], signal.SIGKILL, 5.0)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.hyperd_process import Hyperd, wait_until
+from tests.e2e.leaks import drop_templates
 
 
 def ready_vms(hyperd: Hyperd) -> list[int]:
@@ -66,6 +67,7 @@ def factory(tmp_path: Path) -> Iterator[Hyperd]:
     made.load_image()
     yield made
     made.close()
+    drop_templates(tmp_path / "templates")
 
 
 def test_a_pod_gets_a_ready_vm_and_others_follow(factory: Hyperd) -> None:

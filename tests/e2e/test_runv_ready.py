@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.guest import kernel
+from tests.e2e.leaks import drop_templates
 from tests.e2e.rootfs import make_tree
 from tests.e2e.runv_process import Runv, until
 
@@ -106,7 +107,7 @@ def keepers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keepers]:
         patch.setenv("HYPER_CACHED_VMS", "1")
         found = Keepers(directory)
         yield found
-    shutil.rmtree(directory, ignore_errors=True)
+    drop_templates(directory)
     until(lambda: not found.pids())
 
 
