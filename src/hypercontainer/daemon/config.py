@@ -6,26 +6,37 @@
 import difflib
 import hashlib
 import ipaddress
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..errors import BadRequest, NotSupported
-from ..networks import Subnet, make_subnet
+from ..networks import Subnet
 from ..pods.factory import Factory, parse_factory
 from ..pods.logconfig import DRIVERS, OPTION_NAMES, LogConfig, parse_log
-from ..pods.values import parse_size
+from .config_values import (
+    ACTIVATION,
+    FALSE,
+    absolute_path,
+    anything,
+    boolean,
+    bridge_name,
+    existing_file,
+    mtu,
+    one_of,
+    only,
+    parse_host,
+    path_text,
+    seconds,
+    size,
+    subnets,
+    words,
+)
 
 DEFAULT_FILE = Path("/etc/hyper/config")
 DEFAULT_ROOT = Path("/var/lib/hyper")
 DEFAULT_STATE = Path("/run/hyper")
 DEFAULT_SOCKET = Path("/var/run/hyper.sock")
-# The value of `host` for fd://: listeners are what a service manager passes.
-ACTIVATION = ("fd://", 0)
-
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "none")
-_HOST = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(\d{1,5})", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -102,139 +113,20 @@ class Key:
     section: str = ""
 
 
-def _path(value: str) -> Path:
-    if not value.startswith("/"):
-        raise BadRequest(f"{value!r} is not an absolute path")
-    return Path(value)
-
-
-def _path_text(value: str) -> str:
-    return str(_path(value))
-
-
-def _file(value: str) -> str:
-    path = _path(value)
-    if not path.is_file():
-        raise BadRequest(f"there is no file {value}")
-    return value
-
-
-def _boolean(value: str) -> bool:
-    if value.lower() in _TRUE:
-        return True
-    if value.lower() in _FALSE:
-        return False
-    raise BadRequest(f"{value!r} is neither true nor false")
-
-
-def _size(value: str) -> int:
-    try:
-        size = parse_size(value, "")
-    except BadRequest:
-        raise BadRequest(f"{value!r} is not a size such as 10gb") from None
-    if not 64 << 20 <= size <= 16 << 40:
-        raise BadRequest(f"{value!r} is not between 64mb and 16tb")
-    return size
-
-
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise BadRequest(f"{value!r} is not a number of seconds from 1 to 3600")
-    return seconds
-
-
-def _words(value: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in value.split(",") if word.strip())
-
-
-def parse_host(value: str) -> tuple[str, int]:
-    """`tcp://ADDRESS:PORT`, or `fd://` for the sockets that are passed. Raises BadRequest."""
-    if value == "fd://":
-        return ACTIVATION
-    match = _HOST.fullmatch(value)
-    if not match or not 0 <= int(match[2]) <= 65535:
-        raise BadRequest(f"{value!r} is not of the form tcp://ADDRESS:PORT")
-    return match[1].strip("[]"), int(match[2])
-
-
-def _one_of(*allowed: str, unsupported: Iterable[str] = ()) -> Callable[[str], str]:
-    def read(value: str) -> str:
-        word = value.lower()
-        if word in unsupported:
-            raise NotSupported(f"{value} is not supported yet: use {allowed[0]}")
-        if word not in allowed:
-            raise BadRequest(f"{value!r} is none of {', '.join(allowed)}")
-        return word
-
-    return read
-
-
-def _bridge(value: str) -> str:
-    if (
-        len(value) > 15
-        or not value.isascii()
-        or any(c in "/:\"' \t" for c in value)
-        or value[0] == "."
-    ):
-        raise BadRequest(f"{value!r} is not the name of a bridge: up to 15 letters, digits, - or _")
-    return value
-
-
-def _subnets(value: str) -> tuple[Subnet, ...]:
-    """CIDR forms, of which one with an address of a host names the bridge's own address."""
-    found = []
-    for text in _words(value):
-        try:
-            interface = ipaddress.ip_interface(text)
-        except ValueError:
-            raise BadRequest(f"{text!r} is not a subnet such as 192.168.123.0/24") from None
-        own = interface.ip != interface.network.network_address
-        found.append(make_subnet(str(interface.network), str(interface.ip) if own else ""))
-    versions = [subnet.version for subnet in found]
-    if 4 not in versions or len(versions) != len(set(versions)):
-        raise BadRequest(f"{value!r} is not one IPv4 subnet, and at most one of IPv6 after a comma")
-    return tuple(found)
-
-
-def _mtu(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 576 <= int(value) <= 65535:
-        raise BadRequest(f"{value!r} is not a number of bytes from 576 to 65535")
-    return int(value)
-
-
-def _only(*harmless: str) -> Callable[[str], str]:
-    """A key of a later version: its default is taken, anything else refused."""
-
-    def read(value: str) -> str:
-        if value.lower() not in harmless:
-            raise NotSupported(f"{value} is not supported yet: remove the line")
-        return value
-
-    return read
-
-
-def _anything(value: str) -> str:
-    return value
-
-
 _DRIVERS = ("overlay", "overlay2", "aufs", "btrfs", "devicemapper", "rawblock", "vbox")
 _HYPERVISORS = ("libvirt", "xen", "xenpv", "kvmtool", "vbox")
 _LOGGERS = ("gelf", "fluentd")
 
 KEYS = (
-    Key("Root", str(DEFAULT_ROOT), "images, containers, volumes, database", _path, "root"),
+    Key("Root", str(DEFAULT_ROOT), "images, containers, volumes, database", absolute_path, "root"),
     Key(
         "StateDir",
         "",
         "sockets and states of running VMs; empty: /run/hyper, or below it for another Root",
-        _path,
+        absolute_path,
         "state",
     ),
-    Key("Socket", str(DEFAULT_SOCKET), "the unix socket of the API", _path, "socket"),
+    Key("Socket", str(DEFAULT_SOCKET), "the unix socket of the API", absolute_path, "socket"),
     Key(
         "Host",
         "",
@@ -244,81 +136,93 @@ KEYS = (
         parse_host,
         "host",
     ),
-    Key("TlsCert", "", "hyperd's certificate: Host is by TLS then", _path_text, "tls_cert"),
-    Key("TlsKey", "", "the key of TlsCert, without a password", _path_text, "tls_key"),
+    Key("TlsCert", "", "hyperd's certificate: Host is by TLS then", path_text, "tls_cert"),
+    Key("TlsKey", "", "the key of TlsCert, without a password", path_text, "tls_key"),
     Key(
         "TlsCA",
         "",
         "who signs the certificates that clients must show; then Host may be any address",
-        _path_text,
+        path_text,
         "tls_ca",
     ),
-    Key("Kernel", "", "the guest's kernel; empty: hyperkernel, else Debian's", _file, "kernel"),
-    Key("Initrd", "", "the guest's initrd; empty: the one built with the kernel", _file, "initrd"),
+    Key(
+        "Kernel",
+        "",
+        "the guest's kernel; empty: hyperkernel, else Debian's",
+        existing_file,
+        "kernel",
+    ),
+    Key(
+        "Initrd",
+        "",
+        "the guest's initrd; empty: the one built with the kernel",
+        existing_file,
+        "initrd",
+    ),
     Key(
         "Hypervisor",
         "qemu",
         "qemu; qemu-kvm and kvm: with KVM or not at all",
-        _one_of("qemu", "qemu-kvm", "kvm", unsupported=_HYPERVISORS),
+        one_of("qemu", "qemu-kvm", "kvm", unsupported=_HYPERVISORS),
         "hypervisor",
     ),
     Key(
         "Accel",
         "auto",
         "the engine: auto, kvm or tcg (emulation)",
-        _one_of("auto", "kvm", "tcg"),
+        one_of("auto", "kvm", "tcg"),
         "accel",
     ),
     Key(
         "Template",
         "auto",
         "auto: clone a booted VM, and make the template when there is none; use; off: boot",
-        _one_of("auto", "use", "off"),
+        one_of("auto", "use", "off"),
         "template",
     ),
     Key(
         "BootTimeout",
         "",
         "seconds that a guest may take to come up; empty: by engine and load",
-        _seconds,
+        seconds,
         "boot_timeout",
     ),
-    Key("StorageDriver", "block", "block", _one_of("block", "auto", unsupported=_DRIVERS)),
+    Key("StorageDriver", "block", "block", one_of("block", "auto", unsupported=_DRIVERS)),
     Key(
         "StorageBaseSize",
         "10gb",
         "the size that a container's disk may grow to",
-        _size,
+        size,
         "storage_base_size",
     ),
     Key(
         "Registry_mirror",
         "",
         "registries asked before the public one, separated by commas",
-        _words,
+        words,
         "registry_mirrors",
     ),
     Key(
         "Insecure_registry",
         "",
         "registries spoken to without TLS, separated by commas",
-        _words,
+        words,
         "insecure_registries",
     ),
     Key(
         "Logger",
         "json-file",
         "the log driver of containers that name none: " + ", ".join(DRIVERS),
-        _one_of(*DRIVERS, unsupported=_LOGGERS),
+        one_of(*DRIVERS, unsupported=_LOGGERS),
         "logger",
     ),
-    Key("Bios", "", "not supported yet", _only()),
-    Key("Cbfs", "", "not supported yet", _only()),
+    Key("Bios", "", "not supported yet", only()),
+    Key("Cbfs", "", "not supported yet", only()),
     Key(
         "Bridge",
         "hyper0",
         "the bridge of the default network, made when it is first used; none: no default network",
-        _bridge,
+        bridge_name,
         "bridge",
     ),
     Key(
@@ -326,19 +230,19 @@ KEYS = (
         "192.168.123.0/24",
         "the default network: its IPv4 subnet, of which the bridge has the first address"
         " (or the one given), and after a comma its IPv6 subnet",
-        _subnets,
+        subnets,
         "bridge_subnets",
     ),
-    Key("BridgeMTU", "1500", "the MTU of the default network, in bytes", _mtu, "bridge_mtu"),
+    Key("BridgeMTU", "1500", "the MTU of the default network, in bytes", mtu, "bridge_mtu"),
     Key(
         "DisableIptables",
         "false",
         "leave the firewall alone: no NAT, no isolation; published ports are passed on by the"
         " pods' sandboxes",
-        _boolean,
+        boolean,
         "disable_rules",
     ),
-    Key("EnableVsock", "false", "not supported yet", _only(*_FALSE)),
+    Key("EnableVsock", "false", "not supported yet", only(*FALSE)),
     Key(
         "VmFactoryPolicy",
         "",
@@ -347,15 +251,15 @@ KEYS = (
         parse_factory,
         "factory",
     ),
-    Key("gRPCHost", "", "not supported yet", _only()),
-    Key("GDBTCPPort", "0", "not supported yet", _only("0")),
-    Key("BufferGoroutinesMax", "0", "not supported yet", _only("0")),
-    Key("BufferChannelSize", "1024", "no effect", _anything),
+    Key("gRPCHost", "", "not supported yet", only()),
+    Key("GDBTCPPort", "0", "not supported yet", only("0")),
+    Key("BufferGoroutinesMax", "0", "not supported yet", only("0")),
+    Key("BufferChannelSize", "1024", "no effect", anything),
     Key(
         "PodLogPrefix",
         "",
         "the directory of logs; empty: each is with its container's disk",
-        _path,
+        absolute_path,
         "log_prefix",
         "Log",
     ),
@@ -363,12 +267,12 @@ KEYS = (
         "PodIdInPath",
         "true",
         "each pod has a directory of its own in PodLogPrefix",
-        _boolean,
+        boolean,
         "pod_in_log_path",
         "Log",
     ),
     *(
-        Key(name, "", "an option of the log driver: see [logs](logs.md)", _anything, "", "Log")
+        Key(name, "", "an option of the log driver: see [logs](logs.md)", anything, "", "Log")
         for name in OPTION_NAMES
     ),
 )

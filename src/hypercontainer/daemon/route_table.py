@@ -15,6 +15,7 @@ from . import (
     routes_registry,
     routes_services,
     routes_stats,
+    routes_streams,
     routes_system,
     routes_usage,
     routes_volumes,
@@ -37,7 +38,12 @@ GROUPS: tuple[tuple[str, str, Sequence[Route]], ...] = (
     (
         "Containers and processes",
         _STATES,
-        [*routes_containers.ROUTES, *routes_life.ROUTES, *routes_stats.ROUTES],
+        [
+            *routes_containers.ROUTES,
+            *routes_streams.ROUTES,
+            *routes_life.ROUTES,
+            *routes_stats.ROUTES,
+        ],
     ),
     ("Files of containers", "", routes_files.ROUTES),
     (

@@ -13,7 +13,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..errors import BadRequest, HyperError, to_wire
-from .config import ACTIVATION, Config, check_exposure
+from .config import Config, check_exposure
+from .config_values import ACTIVATION
 from .context import CONTEXT, Context
 from .metrics import METRICS, Metrics
 from .params import MAX_BODY
