@@ -19,7 +19,7 @@ _HIERARCHIES = ("systemd", "unified") if (_CGROUPS / "systemd").is_dir() else ("
 
 _BOOT = """
 set -eu
-place=$1 boot=$2 hierarchies=$3
+place=$1 boot=$2 hierarchies=$3 checkout=$4
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$place"
 mkdir "$place/upper" "$place/work" "$place/root"
@@ -29,6 +29,10 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+for own in "$checkout" "$HYPER_CACHE"; do
+    mkdir -p "$root$own"
+    mount --rbind "$own" "$root$own"
+done
 mkdir -p "$root/var/lib/hyper" "$root/etc/hyper"
 mount --bind "$boot/hyper" "$root/var/lib/hyper"
 mount --bind "$boot/boot_id" "$root/proc/sys/kernel/random/boot_id"
@@ -97,7 +101,7 @@ class Machine:
         joins = "".join(f"echo $$ >{cgroup}/cgroup.procs; " for cgroup in self._cgroups)
         script = ["bash", "-c", _BOOT, "boot", str(self._place), str(self.directory)]
         unshare = ["unshare", "-m", "-p", "-n", "-i", "-u", "-C", "-f", "--kill-child"]
-        command = [*unshare, *script, " ".join(_HIERARCHIES).strip()]
+        command = [*unshare, *script, " ".join(_HIERARCHIES).strip(), str(BIN.parents[1])]
         with (self.directory / "init.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["bash", "-c", joins + 'exec "$@"', "join", *command],

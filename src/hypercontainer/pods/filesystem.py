@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import posixpath
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -278,7 +278,7 @@ class Filesystem:
                 if files.written:
                     await client.shutdown(timeout=_SHUTDOWN_BOUND)
         finally:
-            await asyncio.shield(end_sandbox(state_dir, patience=0.0))
+            await _to_its_end(end_sandbox(state_dir, patience=0.0))
 
     @asynccontextmanager
     async def _idle(
@@ -296,7 +296,19 @@ class Filesystem:
         finally:
             if client is pod.client:
                 with contextlib.suppress(HyperError):
-                    await asyncio.shield(client.remove_container(container.id, force=True))
+                    await _to_its_end(client.remove_container(container.id, force=True))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for the end of some work even when cancelled, as what follows counts on it."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
 
 
 def _client_of(pod: Pod, container: Container) -> SandboxClient:
