@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Conflict, HyperError, NotFound, NotSupported
+from ..system.tasks import Tasks
 from . import conntrack, links, names
 from .addresses import overlapping
 from .firewall import Firewall
@@ -40,7 +41,7 @@ class HostSide:
     def __init__(self, store: NetworkStore, settings: Settings) -> None:
         self.settings = settings
         self.names_of: names.NamesOf = lambda pod: (pod,)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._watch: asyncio.Task[None] | None = None
         default = None
         if settings.bridge != "none":

@@ -76,9 +76,7 @@ class Networks(HostSide):
             return
         self.registry.forget(pod)
         if net.active:
-            task = asyncio.create_task(self._refresh(net.ports, endpoints))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(self._refresh(net.ports, endpoints))
 
     async def claim(self, pod: str) -> None:
         """Give a pod that is to start its addresses and ports; the bridges are there then.

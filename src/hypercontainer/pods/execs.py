@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound
 from ..sandbox import SandboxClient
+from ..system.tasks import Tasks
 from . import oci
 from .model import Attachment, Container, Pod
 from .names import random_id
@@ -66,12 +67,11 @@ class Execs:
         self._registry = registry
         self._tools = tools
         self._all: OrderedDict[str, Exec] = OrderedDict()
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._watchers = Tasks()
 
     async def close(self) -> None:
         """Stop watching; the processes go on."""
-        for task in self._watchers:
-            task.cancel()
+        self._watchers.cancel()
 
     def create(self, pod: Pod, container: Container, body: object) -> Exec:
         """Prepare a process. Raises BadRequest with the path of the bad key."""
@@ -180,9 +180,7 @@ class Execs:
         return streams
 
     def _watch(self, client: SandboxClient, container: Container, exec_: Exec) -> None:
-        task = asyncio.create_task(self._await_end(client, container, exec_))
-        self._watchers.add(task)
-        task.add_done_callback(self._watchers.discard)
+        self._watchers.spawn(self._await_end(client, container, exec_))
 
     async def _await_end(self, client: SandboxClient, container: Container, exec_: Exec) -> None:
         try:

@@ -11,6 +11,7 @@ from ..errors import BadRequest, HyperError
 from ..images import ImageStore
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote, launch, read_state
 from ..system import processes
+from ..system.tasks import Tasks
 from ..volumes import VolumeStore
 from .attempt import Stopwatch, as_hyper_error
 from .depends import dependencies_met
@@ -64,7 +65,7 @@ class Runner:
         self._networking = networking
         self._health = HealthChecks(events)
         self.stopping = Stopping(store, events, self.ended)
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._watchers = Tasks()
         self._endings: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
@@ -259,9 +260,7 @@ class Runner:
     def watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
         """Record the end of a running container when it comes."""
         self._health.begin(pod, container, client)
-        task = asyncio.create_task(self._watch(pod, container, client))
-        self._watchers.add(task)
-        task.add_done_callback(self._watchers.discard)
+        self._watchers.spawn(self._watch(pod, container, client))
 
     async def _watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
         try:

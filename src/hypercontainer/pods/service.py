@@ -12,6 +12,7 @@ from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
 from ..images import ImageStore
 from ..networks import Networks
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote
+from ..system.tasks import Tasks
 from ..volumes import VolumeStore
 from . import oci, recovery, removing
 from .creation import container_of, named, named_container, whole, with_network
@@ -71,7 +72,7 @@ class PodService(Registry):
         )
         self.execs = Execs(self, layout.tools)
         self.files = Filesystem(layout, self.runner.planner, defaults, self.volumes, self.runner)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
 
     async def open(self) -> None:
         """Load what is stored, find the VMs that live, record what ended meanwhile."""
@@ -113,8 +114,7 @@ class PodService(Registry):
         await self.execs.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_BOUND)
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.cancel()
         await self.runner.close()
         await self.networking.networks.close()
         if self.runner.zygote is not None:
@@ -123,10 +123,7 @@ class PodService(Registry):
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to the end even if the client that asked goes away."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._tasks.spawn(work))
 
     def log_of(self, container: Container) -> LogConfig:
         """Where the container's output goes."""
@@ -290,8 +287,7 @@ class PodService(Registry):
         """The last container of a pod has ended, its VM is going."""
         task = removing.forget_ended(self, pod)
         if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.keep(task)
 
     # Waiting and attaching
 

@@ -11,6 +11,7 @@ import socket
 from typing import Any
 
 from ..errors import BadRequest, Conflict, HyperError
+from ..system.tasks import Tasks
 
 _CHUNK = 1 << 18
 _CONNECT_BOUND = 10.0
@@ -29,7 +30,7 @@ class Forwarder:
         self._host_ip = str(port["host_ip"])
         self._target = (target, int(port["container_port"]))
         self._sockets: list[socket.socket] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def open(self) -> None:
         """Take the port. Raises Conflict when another program has it, HyperError."""
@@ -47,12 +48,7 @@ class Forwarder:
             raise
         serve = self._accept if self._protocol == "tcp" else self._receive
         for sock in self._sockets:
-            self._spawn(serve(sock))
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(serve(sock))
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -66,7 +62,7 @@ class Forwarder:
             if len(self._tasks) >= _MAX_FLOWS:
                 client.close()
             else:
-                self._spawn(self._serve(client))
+                self._tasks.spawn(self._serve(client))
 
     async def _serve(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -97,7 +93,7 @@ class Forwarder:
                     if len(flows) >= _MAX_FLOWS:
                         continue
                     flow = flows[client] = self._flow()
-                    self._spawn(_answers(flow, listener, client, flows))
+                    self._tasks.spawn(_answers(flow, listener, client, flows))
                 flow.send(data)
             except OSError:
                 continue

@@ -7,9 +7,9 @@ to any of them (SO_REUSEPORT): names need neither hyperd nor a process of their 
 import asyncio
 import socket
 import struct
-from collections.abc import Coroutine
 from typing import Any
 
+from ..system.tasks import Tasks
 from .records import Records, Verdict
 
 _PORT = 53
@@ -27,7 +27,7 @@ class NameServer:
         self._bridge = bridge
         self._address = address
         self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._streams = 0
 
     async def start(self) -> None:
@@ -39,7 +39,7 @@ class NameServer:
             self._udp.close()
             raise
         self._server = await asyncio.start_server(self._connected, sock=tcp)
-        self._spawn(self._receive())
+        self._tasks.spawn(self._receive())
 
     def _socket(self, kind: socket.SocketKind) -> socket.socket:
         sock = socket.socket(self._family, kind)
@@ -54,11 +54,6 @@ class NameServer:
             raise
         return sock
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _receive(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -70,7 +65,7 @@ class NameServer:
             if verdict.reply:
                 await self._reply(verdict.reply, client)
             elif verdict.servers and len(self._tasks) < _MAX_QUERIES:
-                self._spawn(self._ask(query, verdict.servers, client))
+                self._tasks.spawn(self._ask(query, verdict.servers, client))
 
     async def _reply(self, reply: bytes, client: tuple[Any, ...]) -> None:
         try:
@@ -110,8 +105,7 @@ class NameServer:
 
     def close(self) -> None:
         """Stop."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._server.close()
         self._udp.close()
 

@@ -9,10 +9,10 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from ..system.syscalls import inotify_writes
+from ..system.tasks import Tasks
 from ..system.threads import in_network_namespace
 
 ADDRESS = "169.254.77.1"
@@ -91,7 +91,7 @@ class Relay:
         """`namespace` is a descriptor of the network namespace; its owner keeps it open."""
         self.server = ""
         self._namespace = namespace
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def start(self) -> None:
         """Listen at ADDRESS. Raises OSError."""
@@ -101,7 +101,7 @@ class Relay:
             listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((ADDRESS, _PORT))
-        self._spawn(self._receive())
+        self._tasks.spawn(self._receive())
         self._streams = await asyncio.start_server(self._connected, sock=self._tcp)
 
     async def _socket(self, kind: socket.SocketKind) -> socket.socket:
@@ -111,17 +111,12 @@ class Relay:
         sock.setblocking(False)
         return sock
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _receive(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             query, client = await loop.sock_recvfrom(self._udp, 65536)
             if len(self._tasks) < _MAX_QUERIES:
-                self._spawn(self._ask(query, client))
+                self._tasks.spawn(self._ask(query, client))
 
     async def _ask(self, query: bytes, client: tuple[str, int]) -> None:
         loop = asyncio.get_running_loop()
@@ -150,8 +145,7 @@ class Relay:
 
     def close(self) -> None:
         """Stop."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._streams.close()
         self._udp.close()
 

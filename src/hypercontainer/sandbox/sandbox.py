@@ -10,6 +10,7 @@ from ..guest import spec
 from ..guest.fields import read_object
 from ..guest.protocol import Code
 from ..hypervisor.qemu import DiskKind
+from ..system.tasks import Tasks
 from .cards import Cards
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now, shown_args
@@ -45,7 +46,7 @@ class Sandbox:
         self._share = share
         self._network = FollowedNetwork(state_dir, self.spawn)
         self._own: dict[str, Any] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.moved: asyncio.Future[None] | None = None
 
@@ -75,9 +76,7 @@ class Sandbox:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside the requests."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(work)
 
     async def settle(self, timeout: float) -> None:
         """Wait at most `timeout` seconds for what `spawn` started."""
