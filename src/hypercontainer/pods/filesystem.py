@@ -262,11 +262,7 @@ class Filesystem:
         state_dir = self._layout.sandboxes / f"{container.id}+files"
         await end_sandbox(state_dir, patience=0.0)
         vm = VMConfig(
-            accel=self._defaults.accel,
-            template=self._defaults.template,
-            kernel=self._defaults.kernel,
-            initrd=self._defaults.initrd,
-            boot_timeout=self._defaults.boot_timeout,
+            **self._defaults.of_vms(),
             share=needs_share(self._volumes, [container]),
         )
         try:

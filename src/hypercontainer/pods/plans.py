@@ -27,6 +27,16 @@ class Defaults:
     log: LogConfig = field(default_factory=LogConfig)
     factory: Factory = field(default_factory=Factory)
 
+    def of_vms(self) -> dict[str, Any]:
+        """What is the same for each VM: arguments of VMConfig."""
+        return {
+            "accel": self.accel,
+            "template": self.template,
+            "kernel": self.kernel,
+            "initrd": self.initrd,
+            "boot_timeout": self.boot_timeout,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -159,13 +159,9 @@ class Runner:
         has_volumes = any(all_mounts(container) for container in pod.containers)
         share = pod.spec.share or needs_share(self._volumes, pod.containers)
         vm = VMConfig(
+            **self._defaults.of_vms(),
             cpus=pod.spec.vcpu,
             memory_mib=pod.spec.memory,
-            accel=self._defaults.accel,
-            template=self._defaults.template,
-            kernel=self._defaults.kernel,
-            initrd=self._defaults.initrd,
-            boot_timeout=self._defaults.boot_timeout,
             share=share,
             linger=False,
             ephemeral=pod.spec.auto_remove and not has_volumes,

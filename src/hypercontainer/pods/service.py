@@ -94,13 +94,9 @@ class PodService(Registry):
         """Have the VMs made ready that the configuration wants."""
         for size in self._defaults.factory.sizes:
             vm = VMConfig(
+                **self._defaults.of_vms(),
                 cpus=size.cpus,
                 memory_mib=size.memory_mib,
-                accel=self._defaults.accel,
-                template=self._defaults.template,
-                kernel=self._defaults.kernel,
-                initrd=self._defaults.initrd,
-                boot_timeout=self._defaults.boot_timeout,
                 linger=False,
             )
             try:
