@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import NoReturn
 
+    from .session import Session
+
+    Configure = Callable[["Parser"], None]
+    Run = Callable[[Session, argparse.Namespace], int]
+
 _WIDTH = 96
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _UNITS = {"b": 0, "k": 10, "": 20, "m": 20, "g": 30, "t": 40}
@@ -53,14 +58,25 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def subcommands(parser: Parser, table: Mapping[str, tuple[Callable[[Parser], None], str]]) -> None:
-    """The commands below a command, from a table; `args.action` says which was given."""
-    below = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
-    for name, (configure, summary) in table.items():
+def subcommands(parser: Parser, table: Mapping[str, tuple[Configure, Run, str]]) -> None:
+    """The commands below a command: each with its options, its function and what it does.
+
+    The function of the one that was given is `args.run`, which main calls.
+    """
+    below = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (configure, run, summary) in table.items():
         command: Parser = below.add_parser(name, help=summary)
         command.description = summary[0].upper() + summary[1:] + "."
         configure(command)
+        command.set_defaults(run=run)
         parser.below[name] = command
+
+
+def add_filter(parser: Parser, about: str, *flags: str) -> None:
+    """The option `--filter`, which `filters` reads; `about` says which keys there are."""
+    parser.add_argument(
+        *flags, "--filter", action="append", default=[], metavar="KEY=VALUE", help=about
+    )
 
 
 class _Formatter(argparse.HelpFormatter):

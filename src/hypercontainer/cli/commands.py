@@ -21,7 +21,8 @@ class Command:
         self.failure = failure
 
     def load(self) -> ModuleType:
-        """Import the module: it has `configure_NAME(parser)`, `command_NAME(session, args)`."""
+        """Import the module: it has `configure_NAME(parser)` and, unless that makes
+        subcommands, `command_NAME(session, args)`."""
         from importlib import import_module
 
         return import_module(f".{self.module}", __package__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from .arguments import filters
+from .arguments import add_filter, filters
 from .logs import moment
 from .output import show
 
@@ -23,13 +23,10 @@ def configure_events(parser: Parser) -> None:
     what = "RFC 3339, seconds since 1970, or 90s, 10m, 1h30m"
     parser.add_argument("--since", metavar="TIME", help=f"also those since TIME: {what}")
     parser.add_argument("--until", metavar="TIME", help="end at TIME")
-    parser.add_argument(
+    add_filter(
+        parser,
+        "only these: type, event, container, pod, image, network, volume, label",
         "-f",
-        "--filter",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only these: type, event, container, pod, image, network, volume, label",
     )
     parser.add_argument(
         "--format",

@@ -19,39 +19,40 @@ def configure_image(parser: Parser) -> None:
     subcommands(
         parser,
         {
-            "ls": (images.configure_images, "list images"),
-            "inspect": (_configure_inspect, "show everything about images, as JSON"),
-            "history": (making.configure_history, "show how an image came about"),
-            "rm": (images.configure_rmi, "remove images"),
-            "prune": (_configure_prune, "remove images that nobody needs"),
-            "build": (build.configure_build, "build an image of a Dockerfile"),
-            "pull": (images.configure_pull, "pull images from a registry"),
-            "push": (registries.configure_push, "push images to their registries"),
-            "tag": (imagefiles.configure_tag, "give an image one more name"),
-            "save": (imagefiles.configure_save, "write images as an archive"),
-            "load": (images.configure_load, "load images from an archive"),
-            "import": (making.configure_import, "make an image of a root file system's archive"),
+            "ls": (images.configure_images, images.command_images, "list images"),
+            "inspect": (_configure_inspect, _inspect, "show everything about images, as JSON"),
+            "history": (
+                making.configure_history,
+                making.command_history,
+                "show how an image came about",
+            ),
+            "rm": (images.configure_rmi, images.command_rmi, "remove images"),
+            "prune": (_configure_prune, _prune, "remove images that nobody needs"),
+            "build": (build.configure_build, build.command_build, "build an image of a Dockerfile"),
+            "pull": (images.configure_pull, images.command_pull, "pull images from a registry"),
+            "push": (
+                registries.configure_push,
+                registries.command_push,
+                "push images to their registries",
+            ),
+            "tag": (
+                imagefiles.configure_tag,
+                imagefiles.command_tag,
+                "give an image one more name",
+            ),
+            "save": (
+                imagefiles.configure_save,
+                imagefiles.command_save,
+                "write images as an archive",
+            ),
+            "load": (images.configure_load, images.command_load, "load images from an archive"),
+            "import": (
+                making.configure_import,
+                making.command_import,
+                "make an image of a root file system's archive",
+            ),
         },
     )
-
-
-def command_image(session: Session, args: argparse.Namespace) -> int:
-    """`hyper image`."""
-    action = {
-        "ls": images.command_images,
-        "inspect": _inspect,
-        "history": making.command_history,
-        "rm": images.command_rmi,
-        "prune": _prune,
-        "build": build.command_build,
-        "pull": images.command_pull,
-        "push": registries.command_push,
-        "tag": imagefiles.command_tag,
-        "save": imagefiles.command_save,
-        "load": images.command_load,
-        "import": making.command_import,
-    }[args.action]
-    return action(session, args)
 
 
 def _configure_inspect(parser: Parser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import HyperError, NotFound
-from .arguments import filters, positive
+from .arguments import add_filter, filters, positive
 from .formats import Template, add_template, print_by_template
 from .output import (
     age,
@@ -55,14 +55,11 @@ def configure_list(parser: Parser) -> None:
     parser.add_argument("-l", "--latest", action="store_true", help="the last, running or not")
     parser.add_argument("-s", "--size", action="store_true", help="show what they take on disk")
     parser.add_argument("--no-trunc", action="store_true", help="print everything in full")
-    parser.add_argument(
-        "-f",
-        "--filter",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only those that match: ancestor, before, exited, health, id, label, name, network,"
+    add_filter(
+        parser,
+        "only those that match: ancestor, before, exited, health, id, label, name, network,"
         " pod, since, status, volume",
+        "-f",
     )
     add_template(parser, _TITLES)
 

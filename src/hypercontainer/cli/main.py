@@ -111,7 +111,9 @@ def _run(program: str, arguments: list[str]) -> int:
         name = ALIASES.get(name, name)
         failure = COMMANDS[name].failure
         session = Session(program, options.host, debug, tls_of(options))
-        code: int = getattr(COMMANDS[name].load(), f"command_{name}")(session, parsed)
+        below = getattr(parsed, "run", None)
+        run = below or getattr(COMMANDS[name].load(), f"command_{name}")
+        code: int = run(session, parsed)
         sys.stdout.flush()
         return code
     except HyperError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import HyperError
-from .arguments import UsageError, filters, labels, subcommands
+from .arguments import UsageError, add_filter, filters, labels, subcommands
 from .containers import for_each
 from .network_options import mapping
 from .output import add_format, confirmed, print_json, print_table, short_id, show
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .arguments import Parser
     from .session import Session
 
+_FILTERS = "only those that match: name, id, driver, label, type, dangling"
 _MTU = "com.docker.network.driver.mtu"
 
 
@@ -24,29 +25,15 @@ def configure_network(parser: Parser) -> None:
     subcommands(
         parser,
         {
-            "create": (_configure_create, "make a network"),
-            "ls": (_configure_ls, "list networks"),
-            "rm": (_configure_names, "remove networks that no container is in"),
-            "inspect": (_configure_names, "show everything about networks, as JSON"),
-            "connect": (_configure_connect, "put a container in a network"),
-            "disconnect": (_configure_disconnect, "take a container out of a network"),
-            "prune": (_configure_prune, "remove the networks that no container is in"),
+            "create": (_configure_create, _create, "make a network"),
+            "ls": (_configure_ls, _list, "list networks"),
+            "rm": (_configure_names, _remove, "remove networks that no container is in"),
+            "inspect": (_configure_names, _inspect, "show everything about networks, as JSON"),
+            "connect": (_configure_connect, _connect, "put a container in a network"),
+            "disconnect": (_configure_disconnect, _disconnect, "take a container out of a network"),
+            "prune": (_configure_prune, _prune, "remove the networks that no container is in"),
         },
     )
-
-
-def command_network(session: Session, args: argparse.Namespace) -> int:
-    """`hyper network`."""
-    action = {
-        "create": _create,
-        "ls": _list,
-        "rm": _remove,
-        "inspect": _inspect,
-        "connect": _connect,
-        "disconnect": _disconnect,
-        "prune": _prune,
-    }[args.action]
-    return action(session, args)
 
 
 def _configure_create(parser: Parser) -> None:
@@ -70,19 +57,8 @@ def _configure_create(parser: Parser) -> None:
     add("name", metavar="NAME")
 
 
-def _filter(parser: Parser, *flags: str) -> None:
-    parser.add_argument(
-        *flags,
-        "--filter",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only those that match: name, id, driver, label, type, dangling",
-    )
-
-
 def _configure_ls(parser: Parser) -> None:
-    _filter(parser, "-f")
+    add_filter(parser, _FILTERS, "-f")
     parser.add_argument("-q", "--quiet", action="store_true", help="only ids")
     parser.add_argument("--no-trunc", action="store_true", help="print ids in full")
     add_format(parser)
@@ -109,7 +85,7 @@ def _configure_disconnect(parser: Parser) -> None:
 
 def _configure_prune(parser: Parser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="do not ask")
-    _filter(parser)
+    add_filter(parser, _FILTERS)
 
 
 def _create(session: Session, args: argparse.Namespace) -> int:
@@ -229,9 +205,9 @@ def configure_ports(parser: Parser) -> None:
     subcommands(
         parser,
         {
-            "ls": (_configure_pod, "list a pod's published ports"),
-            "add": (_configure_edit, "publish further ports of a pod"),
-            "delete": (_configure_edit, "take published ports of a pod back"),
+            "ls": (_configure_pod, _list_ports, "list a pod's published ports"),
+            "add": (_configure_edit, _add_ports, "publish further ports of a pod"),
+            "delete": (_configure_edit, _delete_ports, "take published ports of a pod back"),
         },
     )
 
@@ -253,19 +229,23 @@ def _configure_edit(parser: Parser) -> None:
     parser.add_argument("pod", metavar="POD")
 
 
-def command_ports(session: Session, args: argparse.Namespace) -> int:
-    """`hyper ports`."""
-    client = session.client()
-    if args.action == "ls":
-        found = client.list_ports(args.pod)
-        if args.format == "json":
-            print_json(found)
-            return 0
-        rows = [(p["protocol"], _host(p), str(p["containerPort"])) for p in found]
-        print_table(("Protocol", "Host Ports", "Container Ports"), rows)
+def _list_ports(session: Session, args: argparse.Namespace) -> int:
+    found = session.client().list_ports(args.pod)
+    if args.format == "json":
+        print_json(found)
         return 0
-    ports = [mapping(item) for item in args.publish]
-    (client.add_ports if args.action == "add" else client.delete_ports)(args.pod, ports)
+    rows = [(p["protocol"], _host(p), str(p["containerPort"])) for p in found]
+    print_table(("Protocol", "Host Ports", "Container Ports"), rows)
+    return 0
+
+
+def _add_ports(session: Session, args: argparse.Namespace) -> int:
+    session.client().add_ports(args.pod, [mapping(item) for item in args.publish])
+    return 0
+
+
+def _delete_ports(session: Session, args: argparse.Namespace) -> int:
+    session.client().delete_ports(args.pod, [mapping(item) for item in args.publish])
     return 0
 
 

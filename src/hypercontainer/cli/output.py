@@ -9,7 +9,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, TextIO
 
     from .arguments import Parser
 
@@ -72,11 +72,12 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def confirmed(warning: str) -> bool:
-    """Ask on stderr whether to go on; what is neither y nor yes is no."""
+def confirmed(warning: str, stream: TextIO | None = None) -> bool:
+    """Ask (on stderr unless told otherwise) whether to go on; all but y and yes is no."""
+    stream = stream or sys.stderr
     sys.stdout.flush()
-    sys.stderr.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
-    sys.stderr.flush()
+    stream.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
+    stream.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

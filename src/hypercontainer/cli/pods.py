@@ -20,35 +20,18 @@ def configure_pod(parser: Parser) -> None:
     subcommands(
         parser,
         {
-            "ls": (_configure_ls, "list pods"),
-            "start": (_configure_names, "start pods, with all of their containers"),
-            "stop": (_configure_stop, "stop pods, by force after a grace period"),
-            "kill": (_configure_kill, "send a signal to all containers of pods"),
-            "pause": (_configure_names, "freeze the virtual machines of pods"),
-            "unpause": (_configure_names, "let paused pods go on"),
-            "rm": (_configure_rm, "remove pods with their containers"),
-            "inspect": (_configure_names, "show what hyperd knows of pods, as JSON"),
-            "label": (_configure_label, "give a pod more labels"),
-            "stats": (_configure_stats, "show what the containers of pods use"),
+            "ls": (_configure_ls, _list, "list pods"),
+            "start": (_configure_names, _start, "start pods, with all of their containers"),
+            "stop": (_configure_stop, _stop, "stop pods, by force after a grace period"),
+            "kill": (_configure_kill, _kill, "send a signal to all containers of pods"),
+            "pause": (_configure_names, _pause, "freeze the virtual machines of pods"),
+            "unpause": (_configure_names, _unpause, "let paused pods go on"),
+            "rm": (_configure_rm, _remove, "remove pods with their containers"),
+            "inspect": (_configure_names, _inspect, "show what hyperd knows of pods, as JSON"),
+            "label": (_configure_label, _label, "give a pod more labels"),
+            "stats": (_configure_stats, _stats, "show what the containers of pods use"),
         },
     )
-
-
-def command_pod(session: Session, args: argparse.Namespace) -> int:
-    """`hyper pod`."""
-    action = {
-        "ls": _list,
-        "start": _start,
-        "stop": _stop,
-        "kill": _kill,
-        "pause": _pause,
-        "unpause": _unpause,
-        "rm": _remove,
-        "inspect": _inspect,
-        "label": _label,
-        "stats": _stats,
-    }[args.action]
-    return action(session, args)
 
 
 def _configure_names(parser: Parser) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from . import usage
-from .arguments import UsageError, filters, subcommands
+from . import output, usage
+from .arguments import UsageError, add_filter, filters, subcommands
 from .output import human_size, show
 
 TYPE_CHECKING = False
@@ -19,24 +19,15 @@ if TYPE_CHECKING:
 def add_prune_options(parser: Parser) -> None:
     """Options of each `prune`."""
     parser.add_argument("-f", "--force", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--filter",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only these: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]",
+    add_filter(
+        parser,
+        "only these: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]",
     )
 
 
 def confirmed(args: argparse.Namespace, what: str) -> bool:
     """Whether the person agrees, or was not to be asked."""
-    if args.force:
-        return True
-    sys.stdout.write(
-        f"WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
-    )
-    sys.stdout.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return args.force or output.confirmed(f"WARNING! This will remove {what}.", sys.stdout)
 
 
 def configure_prune(parser: Parser) -> None:
@@ -69,8 +60,12 @@ def configure_system(parser: Parser) -> None:
     subcommands(
         parser,
         {
-            "df": (usage.configure_df, "show what takes how much of the disk"),
-            "prune": (_configure_system_prune, "remove what no running container needs"),
+            "df": (usage.configure_df, usage.command_df, "show what takes how much of the disk"),
+            "prune": (
+                _configure_system_prune,
+                _system_prune,
+                "remove what no running container needs",
+            ),
         },
     )
 
@@ -83,11 +78,6 @@ def _configure_system_prune(parser: Parser) -> None:
         "--volumes", action="store_true", help="also anonymous volumes that no container uses"
     )
     add_prune_options(parser)
-
-
-def command_system(session: Session, args: argparse.Namespace) -> int:
-    """`hyper system`."""
-    return usage.command_df(session, args) if args.action == "df" else _system_prune(session, args)
 
 
 def _system_prune(session: Session, args: argparse.Namespace) -> int:

@@ -23,17 +23,11 @@ def configure_template(parser: Parser) -> None:
     subcommands(
         parser,
         {
-            "create": (_configure_create, "boot a VM and keep it as a template"),
-            "ls": (_configure_ls, "list this user's templates on this machine"),
-            "rm": (_configure_rm, "remove templates; their clones go on"),
+            "create": (_configure_create, _create, "boot a VM and keep it as a template"),
+            "ls": (_configure_ls, _list, "list this user's templates on this machine"),
+            "rm": (_configure_rm, _remove, "remove templates; their clones go on"),
         },
     )
-
-
-def command_template(session: Session, args: argparse.Namespace) -> int:
-    """`hyper template`."""
-    action = {"create": _create, "ls": _list, "rm": _remove}[args.action]
-    return action(session, args)
 
 
 def _configure_create(parser: Parser) -> None:

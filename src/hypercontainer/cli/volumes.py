@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arguments import UsageError, filters, labels, subcommands
+from .arguments import UsageError, add_filter, filters, labels, subcommands
 from .containers import for_each
 from .output import add_format, print_json, print_table, show
 
@@ -14,30 +14,21 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+_FILTERS = "only those that match: name, driver, label, dangling"
+
+
 def configure_volume(parser: Parser) -> None:
     """The commands below `volume`."""
     subcommands(
         parser,
         {
-            "create": (_configure_create, "make a volume"),
-            "ls": (_configure_ls, "list volumes"),
-            "rm": (_configure_rm, "remove volumes that no container uses"),
-            "inspect": (_configure_inspect, "show everything about volumes, as JSON"),
-            "prune": (_configure_prune, "remove the volumes that no container uses"),
+            "create": (_configure_create, _create, "make a volume"),
+            "ls": (_configure_ls, _list, "list volumes"),
+            "rm": (_configure_rm, _remove, "remove volumes that no container uses"),
+            "inspect": (_configure_inspect, _inspect, "show everything about volumes, as JSON"),
+            "prune": (_configure_prune, _prune, "remove the volumes that no container uses"),
         },
     )
-
-
-def command_volume(session: Session, args: argparse.Namespace) -> int:
-    """`hyper volume`."""
-    action = {
-        "create": _create,
-        "ls": _list,
-        "rm": _remove,
-        "inspect": _inspect,
-        "prune": _prune,
-    }[args.action]
-    return action(session, args)
 
 
 def _configure_create(parser: Parser) -> None:
@@ -62,19 +53,8 @@ def _configure_create(parser: Parser) -> None:
     add("name", nargs="?", default="", metavar="NAME")
 
 
-def _filter(parser: Parser, *flags: str) -> None:
-    parser.add_argument(
-        *flags,
-        "--filter",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only those that match: name, driver, label, dangling",
-    )
-
-
 def _configure_ls(parser: Parser) -> None:
-    _filter(parser, "-f")
+    add_filter(parser, _FILTERS, "-f")
     parser.add_argument("-q", "--quiet", action="store_true", help="only names")
     add_format(parser)
 
@@ -93,7 +73,7 @@ def _configure_inspect(parser: Parser) -> None:
 def _configure_prune(parser: Parser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="named ones too")
     parser.add_argument("-f", "--force", action="store_true", help="do not ask")
-    _filter(parser)
+    add_filter(parser, _FILTERS)
 
 
 def _create(session: Session, args: argparse.Namespace) -> int:
