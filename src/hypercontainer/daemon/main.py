@@ -9,10 +9,11 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import BadRequest, HyperError, NotSupported
+from ..system.notify import Notifier
 from . import config as configuration
 from .background import Background
 from .config import Config, by_name
-from .supervisor import Notifier, inherited_sockets
+from .supervisor import inherited_sockets
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

@@ -17,9 +17,9 @@ from ..pods.layout import Layout
 from ..pods.plans import Defaults
 from ..pods.service import PodService
 from ..pods.store import Store
+from ..system.lock import Lock
 from .config import DEFAULT_ROOT, Config
 from .context import Context
-from .lock import Lock
 from .server import Listeners, application
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,10 @@ def run(
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-    locks = [Lock(config.root, "root"), Lock(config.state_dir, "state")]
+    locks = [
+        Lock(config.root, "root", "hyperd"),
+        Lock(config.state_dir, "state", "hyperd"),
+    ]
     asyncio.set_event_loop(asyncio.new_event_loop())
     loop = asyncio.get_event_loop()
     if sys.version_info < (3, 12):

@@ -1,15 +1,12 @@
-"""What a service manager gives hyperd: listening sockets, and a socket to say that it is ready.
+"""What a service manager gives hyperd: listening sockets.
 
-The protocols of sd_listen_fds(3) and sd_notify(3), which systemd and others speak.
+The protocol of sd_listen_fds(3), which systemd and others speak.
 """
 
-import logging
 import os
 import socket
 
 from ..errors import BadRequest, HyperError
-
-log = logging.getLogger(__name__)
 
 _FIRST = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -37,27 +34,6 @@ def _taken(descriptor: int) -> socket.socket:
     if sock.type != socket.SOCK_STREAM or not listens:
         raise ValueError(f"descriptor {descriptor} is no listening stream socket")
     return sock
-
-
-class Notifier:
-    """Says to the service manager, if there is one, how hyperd is."""
-
-    def __init__(self) -> None:
-        """Take the socket's name from the environment, where children would find it too."""
-        self._address = os.environ.pop("NOTIFY_SOCKET", "")
-
-    def tell(self, *lines: str) -> None:
-        """Send states such as `READY=1`; one that can't be told is logged."""
-        if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            try:
-                sock.settimeout(5.0)
-                address = self._address
-                sock.connect("\0" + address[1:] if address[0] == "@" else address)
-                sock.send("\n".join(lines).encode())
-            except OSError as error:
-                log.warning("notify %s: %s", self._address, error)
 
 
 def name_of(sock: socket.socket) -> str:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HyperError, NotSupported
-from .manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, digest_of
+from .manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, digest_of
 from .tarstream import BLOCK, DIRECTORY, FILE, SYMLINK, Entry
 from .tarwrite import header
 
 NAME = "docker.io/library/busybox:latest"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/bin/false
@@ -81,7 +80,7 @@ def write_oci_archive(target: Path, name: str, config: dict[str, Any], layers: l
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": _descriptor(OCI_CONFIG, config_data),
-            "layers": [_descriptor(_LAYER, layer) for layer in layers],
+            "layers": [_descriptor(OCI_LAYER, layer) for layer in layers],
         }
     )
     annotations = {

@@ -10,6 +10,7 @@ from ..errors import HyperError, NotFound, Timeout
 from .auth import Auth, from_config
 from .blobs import blob_at
 from .content import Content, status
+from .contentfiles import link_content
 from .download import fetch, short
 from .failures import AccessDenied, BadImage, RegistryError, no_space, readable_size
 from .hosts import Endpoint, Hosts
@@ -184,6 +185,8 @@ class Puller:
             return
         shown = short(blob.digest)
         path = files.blob_path(blob.digest)
+        if not path.exists():
+            await asyncio.to_thread(link_content, files.root, blob.digest, path)
         async with self._downloads:
             await fetch(registry, blob, path, progress, f"layer {shown}")
         progress(status("Download complete", shown))

@@ -15,6 +15,7 @@ from .manifest import (
     DOCKER_CONFIG,
     DOCKER_MANIFEST,
     OCI_CONFIG,
+    OCI_LAYER,
     OCI_MANIFEST,
     digest_of,
 )
@@ -24,7 +25,6 @@ from .shared import ProgressFn, all_of
 
 PARALLEL_UPLOADS = 3
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-_OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 def blobs_of(content: Content, image_id: str, name: str) -> list[Blob]:
@@ -50,7 +50,7 @@ def manifest_of(config: bytes, blobs: list[Blob], *, oci: bool = False) -> tuple
     )
     layers = [
         {
-            "mediaType": f"{_OCI_LAYER}{'+' if b.compression else ''}{b.compression}"
+            "mediaType": f"{OCI_LAYER}{'+' if b.compression else ''}{b.compression}"
             if oci
             else _DOCKER_LAYER,
             "size": b.size,

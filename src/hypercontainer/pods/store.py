@@ -1,21 +1,14 @@
-"""The database of hyperd: pods and containers in SQLite.
-
-WAL with synchronous=NORMAL: what is committed survives the death of hyperd; a
-power failure may lose the last commits, and with them only VMs that are gone too.
-"""
+"""The database of hyperd: pods and containers in SQLite."""
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import Conflict, HyperError, NoSpace
+from ..errors import HyperError
+from ..system.database import Database
 from .model import Container, Pod, State
 from .spec import parse_pod, split_pod
-
-SCHEMA_VERSION = 2
 
 _FIRST = """
 CREATE TABLE pods (
@@ -64,66 +57,19 @@ _MARKS = ", ".join("?" * 11)
 
 # The step at index N makes schema N + 1 of schema N.
 _STEPS = (_first, _specs_by_container)
+SCHEMA_VERSION = len(_STEPS)
 
 
-class Store:
-    """The open database. Used by one thread; every method commits before it returns."""
+class Store(Database):
+    """Pods and containers. Every method commits before it returns."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the database. Raises HyperError when it can't be used."""
-        self.path = path
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
-        except sqlite3.Error as error:
-            raise HyperError(
-                f"open the database {path}: {error}: restore it from a backup, or move it away to"
-                " begin with none"
-            ) from error
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == SCHEMA_VERSION:
-            return
-        if version > SCHEMA_VERSION:
-            raise HyperError(
-                f"the database {self.path} has schema {version}, this hyperd knows"
-                f" {SCHEMA_VERSION}: run the newer hyperd that wrote it"
-            )
-        self._db.execute("BEGIN EXCLUSIVE")
-        for step in _STEPS[version:]:
-            step(self._db)
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
-
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing. Raises Conflict (a name is taken), NoSpace, HyperError."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.IntegrityError as error:
-            raise Conflict(f"a name is in use ({error})") from error
-        except sqlite3.Error as error:
-            kind = NoSpace if error.sqlite_errorcode == sqlite3.SQLITE_FULL else HyperError
-            raise kind(f"write the database {self.path}: {error}") from error
+        super().__init__(path, _STEPS, "hyperd")
 
     def add_pod(self, pod: Pod) -> None:
         """Store a new pod with its containers."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT INTO pods VALUES (?, ?, ?)", (pod.id, json.dumps(pod.raw), pod.created_at)
             )
@@ -134,7 +80,7 @@ class Store:
 
     def add_container(self, container: Container) -> None:
         """Store a new container of a pod that is stored."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             (position,) = db.execute(
                 "SELECT coalesce(max(position), -1) + 1 FROM containers WHERE pod = ?",
                 (container.pod_id,),
@@ -146,7 +92,7 @@ class Store:
 
     def save(self, *containers: Container) -> None:
         """Store the states of containers, all or none."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany(
                 "UPDATE containers SET state = ?, name = ? WHERE id = ?",
                 [(json.dumps(c.state.to_json()), c.name, c.id) for c in containers],
@@ -154,12 +100,12 @@ class Store:
 
     def save_pod(self, pod: Pod) -> None:
         """Store the changed specification of a pod."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE pods SET spec = ? WHERE id = ?", (json.dumps(pod.raw), pod.id))
 
     def save_spec(self, pod: Pod, container: Container) -> None:
         """Store the changed specifications of a pod and one of its containers."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE pods SET spec = ? WHERE id = ?", (json.dumps(pod.raw), pod.id))
             db.execute(
                 "UPDATE containers SET spec = ? WHERE id = ?",
@@ -168,12 +114,12 @@ class Store:
 
     def remove_pod(self, pod_id: str) -> None:
         """Forget a pod and its containers."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM pods WHERE id = ?", (pod_id,))
 
     def save_specs(self, *containers: Container) -> None:
         """Store the changed names and specifications of containers, all or none."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany(
                 "UPDATE containers SET spec = ?, name = ? WHERE id = ?",
                 [(json.dumps(c.raw), c.name, c.id) for c in containers],
@@ -181,18 +127,18 @@ class Store:
 
     def remove_containers(self, *ids: str) -> None:
         """Forget some containers of a pod, all or none."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany("DELETE FROM containers WHERE id = ?", [(cid,) for cid in ids])
 
     def load(self) -> list[Pod]:
         """All pods, oldest first."""
         rows: dict[str, list[tuple[Any, ...]]] = {}
-        for row in self._db.execute(f"SELECT {_COLUMNS} FROM containers ORDER BY pod, position"):
+        for row in self.rows(f"SELECT {_COLUMNS} FROM containers ORDER BY pod, position"):
             rows.setdefault(row[1], []).append(row)
-        pods = self._db.execute("SELECT id, spec, created_at FROM pods ORDER BY created_at, id")
+        pods = self.rows("SELECT id, spec, created_at FROM pods ORDER BY created_at, id")
         return [
             _pod(pod_id, spec, created_at, rows[pod_id])
-            for pod_id, spec, created_at in pods.fetchall()
+            for pod_id, spec, created_at in pods
             if pod_id in rows
         ]
 

@@ -161,6 +161,14 @@ class ContainerDelete(_message.Message):
     id: str
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
+class ContentCreate(_message.Message):
+    __slots__ = ("digest", "size")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    size: int
+    def __init__(self, digest: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
+
 class ContentDelete(_message.Message):
     __slots__ = ("digest",)
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -204,23 +212,29 @@ class NamespaceDelete(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class SnapshotPrepare(_message.Message):
-    __slots__ = ("key", "parent")
+    __slots__ = ("key", "parent", "snapshotter")
     KEY_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTTER_FIELD_NUMBER: _ClassVar[int]
     key: str
     parent: str
-    def __init__(self, key: _Optional[str] = ..., parent: _Optional[str] = ...) -> None: ...
+    snapshotter: str
+    def __init__(self, key: _Optional[str] = ..., parent: _Optional[str] = ..., snapshotter: _Optional[str] = ...) -> None: ...
 
 class SnapshotCommit(_message.Message):
-    __slots__ = ("key", "name")
+    __slots__ = ("key", "name", "snapshotter")
     KEY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTTER_FIELD_NUMBER: _ClassVar[int]
     key: str
     name: str
-    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    snapshotter: str
+    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., snapshotter: _Optional[str] = ...) -> None: ...
 
 class SnapshotRemove(_message.Message):
-    __slots__ = ("key",)
+    __slots__ = ("key", "snapshotter")
     KEY_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTTER_FIELD_NUMBER: _ClassVar[int]
     key: str
-    def __init__(self, key: _Optional[str] = ...) -> None: ...
+    snapshotter: str
+    def __init__(self, key: _Optional[str] = ..., snapshotter: _Optional[str] = ...) -> None: ...

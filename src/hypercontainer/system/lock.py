@@ -1,4 +1,4 @@
-"""One hyperd at a time on a directory."""
+"""One daemon of a kind at a time on a directory."""
 
 import fcntl
 import os
@@ -10,9 +10,12 @@ from ..errors import Conflict
 class Lock:
     """A lock on a directory, held until the process ends."""
 
-    def __init__(self, directory: Path, what: str) -> None:
-        """Take it. Raises Conflict naming the pid of the holder."""
-        path = directory / "hyperd.lock"
+    def __init__(self, directory: Path, what: str, daemon: str) -> None:
+        """Take it in `DAEMON.lock`; `what` is the flag that names the directory.
+
+        Raises Conflict naming the pid of the holder.
+        """
+        path = directory / f"{daemon}.lock"
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -20,7 +23,7 @@ class Lock:
             holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip()
             os.close(self._fd)
             raise Conflict(
-                f"another hyperd (pid {holder or 'unknown'}) uses the {what} {directory}:"
+                f"another {daemon} (pid {holder or 'unknown'}) uses the {what} {directory}:"
                 f" stop it, or give this one another --{what}"
             ) from None
         os.ftruncate(self._fd, 0)

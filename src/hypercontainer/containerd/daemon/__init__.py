@@ -1,0 +1,1 @@
+"""containerd's gRPC services, with every container in a virtual machine."""
