@@ -29,6 +29,9 @@ def test_another_name(hyper: Hyper, hyperd: Hyperd) -> None:
     assert done.returncode == 1 and b"newName: 'a/b' is not a valid name" in done.stderr
     done = hyper("rename", "nonesuch", "x")
     assert done.returncode == 1 and b"no such container: nonesuch" in done.stderr
+    new = hyper.text("create", "--name=one", "busybox", "true")
+    assert hyper.text("inspect", "-f", "{{.Id}}", "one") == new, "the old name was free"
+    hyper.text("rm", "one")
     hyperd.end()
     hyperd.start()
     (line,) = hyperd.client.list_containers()

@@ -16,17 +16,19 @@ from .spec_container import ContainerSpec
 
 def named(registry: Registry, spec: PodSpec) -> PodSpec:
     """With an id for the pod and a name for each container. Raises Conflict."""
-    pod_id = spec.id or (spec.containers[0].name if len(spec.containers) == 1 else "")
+    alone = len(spec.containers) == 1
+    pod_id = spec.id or (spec.containers[0].name if alone else "")
     if not pod_id:
-        pod_id = random_name(registry.taken) if len(spec.containers) == 1 else random_id("pod")
-    if pod_id in registry.pods:
-        raise Conflict(f"the name {pod_id} is in use: choose another, or remove that one first")
+        pod_id = random_name(registry.taken) if alone else random_id("pod")
     containers = []
     for index, container in enumerate(spec.containers):
-        default = pod_id if len(spec.containers) == 1 else f"{pod_id}-{index}"
-        name = container.name or default
+        name = container.name or (pod_id if alone else f"{pod_id}-{index}")
         _check_free(registry, name)
         containers.append(replace(container, name=name))
+    if pod_id in registry.pods:
+        if spec.id or registry.taken(pod_id):
+            raise Conflict(f"the name {pod_id} is in use: choose another, or remove that one first")
+        pod_id = random_id("pod")  # its only container was renamed, and has left the name free
     return replace(spec, id=pod_id, containers=tuple(containers))
 
 

@@ -99,8 +99,12 @@ class Registry:
         return gone.cleared if gone else None
 
     def taken(self, name: str) -> bool:
-        """Whether a pod or container has that name."""
-        return name in self._names or name in self.pods
+        """Whether a container, or a pod of several, has that name.
+
+        A pod of one container goes by the container's name: renamed, it leaves the old one free.
+        """
+        pod = self.pods.get(name)
+        return name in self._names or (pod is not None and len(pod.containers) != 1)
 
     def add(self, pod: Pod) -> None:
         """Take in a pod with its containers."""
