@@ -26,7 +26,7 @@ def named(registry: Registry, spec: PodSpec) -> PodSpec:
         _check_free(registry, name)
         containers.append(replace(container, name=name))
     if pod_id in registry.pods:
-        if spec.id or registry.taken(pod_id):
+        if registry.taken(pod_id) or [c.name for c in containers] != [pod_id]:
             raise Conflict(f"the name {pod_id} is in use: choose another, or remove that one first")
         pod_id = random_id("pod")  # its only container was renamed, and has left the name free
     return replace(spec, id=pod_id, containers=tuple(containers))
