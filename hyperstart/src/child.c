@@ -19,6 +19,7 @@
 
 #include "archive.h"
 #include "cgroup.h"
+#include "connect.h"
 #include "container.h"
 #include "mounts.h"
 #include "net.h"
@@ -273,6 +274,20 @@ _Noreturn static void serve_archive(const struct child *child)
     _exit(archive_run(child, &failure));
 }
 
+/* As above; what can't be connected to was never started. */
+_Noreturn static void serve_connection(const struct child *child)
+{
+    struct failure failure = {0};
+    int sock = connect_open(child, &failure);
+    if (sock < 0 || set_standard_fds(child, -1, &failure) < 0)
+        give_up(child, &failure);
+    send_report(child, REPORT_READY, NULL, -1);
+    send_report(child, REPORT_EXECUTING, NULL, -1);
+    close(child->report);
+    connect_carry(sock);
+    _exit(0);
+}
+
 /* A container that others only look into: nothing of the image runs. */
 _Noreturn static void stay_idle(void)
 {
@@ -292,6 +307,8 @@ _Noreturn void child_run(const struct child *child)
     setsid();
     if (child->process->archive)
         serve_archive(child);
+    if (child->process->connect)
+        serve_connection(child);
     if (set_oom_score(child->process, &failure) == 0)
         master = child->spec ? build_container(child, &slave, &failure)
                              : enter_container(child, &slave, &failure);

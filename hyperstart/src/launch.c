@@ -213,7 +213,7 @@ int launch(struct container *container, const struct container_spec *spec,
     for (int kind = 0; kind < NS_COUNT; kind++)
         child.join[kind] = spec ? init_pidfd(spec->join[kind]) : -1;
     pid_t pid = spec ? fork_into(spec->unshare & CLONE_NEWPID, child.join[NS_PID])
-                     : fork_into(false, process_spec->archive ? -1 : child.init);
+                     : fork_into(false, process_spec->archive || process_spec->connect ? -1 : child.init);
     if (pid == 0)
         child_run(&child);
     if (pid < 0) {

@@ -124,6 +124,7 @@ struct archive_spec {
 
 struct process_spec {
     struct archive_spec *archive; /* instead of a program */
+    uint16_t connect;             /* likewise: a port of the loopback; 0: none */
     bool idle;                    /* no program: it waits until it is killed */
     char *id, **args, **env, *cwd;
     size_t args_count, env_count;

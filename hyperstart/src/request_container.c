@@ -287,8 +287,8 @@ void decode_container(struct json *json, struct container_spec *spec)
     if (process < 0)
         fail(json->failure, FAIL_BAD_REQUEST, "process is missing");
     decode_process(json, process, &spec->process);
-    if (spec->process.archive)
-        fail(json->failure, FAIL_BAD_REQUEST, "archive is for EXECCMD");
+    if (spec->process.archive || spec->process.connect)
+        fail(json->failure, FAIL_BAD_REQUEST, "archive and connect are for EXECCMD");
     if (spec->process.id && strcmp(spec->process.id, INIT_PROCESS) != 0)
         fail(json->failure, FAIL_BAD_REQUEST, "the first process of a container is called init");
 }
@@ -404,7 +404,8 @@ void decode_process(struct json *json, int object, struct process_spec *spec)
     spec->args = json_strings(json, object, "args", &spec->args_count);
     spec->idle = json_bool(json, object, "idle", false);
     decode_archive(json, object, spec);
-    if (!spec->args_count && !spec->idle && !spec->archive)
+    spec->connect = (uint16_t)json_int(json, object, "connect", 1, 65535, 0);
+    if (!spec->args_count && !spec->idle && !spec->archive && !spec->connect)
         fail(json->failure, FAIL_BAD_REQUEST, "args is empty");
     spec->env = json_strings(json, object, "env", &spec->env_count);
     spec->cwd = decode_path(json, object, "cwd", JSON_OPTIONAL);

@@ -41,6 +41,17 @@ TEST(archive)
     CHECK(decode(EXECCMD, "{\"seq\":1,\"container\":\"web\",\"process\":{\"id\":\"f\"}}") < 0);
 }
 
+TEST(connect)
+{
+#define CONNECT(port) \
+    "{\"seq\":1,\"container\":\"web\",\"process\":{\"id\":\"f\",\"connect\":" port "}}"
+    CHECK(decode(EXECCMD, CONNECT("8080")) == 0);
+    CHECK(request.exec.connect == 8080);
+    CHECK(decode(EXECCMD, CONNECT("0")) < 0);
+    CHECK(decode(EXECCMD, CONNECT("65536")) < 0);
+    CHECK(decode(EXECCMD, CONNECT("\"http\"")) < 0);
+}
+
 static struct entry_spec header;
 static struct arena arena;
 

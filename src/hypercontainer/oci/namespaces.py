@@ -12,13 +12,10 @@ from typing import Any, NamedTuple
 
 from ..errors import BadRequest, NotSupported
 from ..system import syscalls
-from . import records
+from . import pods, records
 from .records import Record
 
 _PROC_PATH = re.compile(r"/proc/(\d+)/(?:task/\d+/)?ns/\w+")
-# Annotations by which Kubernetes' engines name the pod of a container.
-_KIND_KEYS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
-_POD_KEYS = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID")
 
 
 class Placement(NamedTuple):
@@ -80,10 +77,8 @@ def _owner(root: str, path: str) -> Record | None:
 
 def _pod(root: str, config: dict[str, Any]) -> Record | None:
     """The container that stands for the pod which the annotations name."""
-    annotations = config.get("annotations") or {}
-    kind = next((annotations[k] for k in _KIND_KEYS if k in annotations), "")
-    pod = next((annotations[k] for k in _POD_KEYS if k in annotations), "")
-    if kind != "container" or not pod:
+    pod = pods.pod_of(config)
+    if not pod:
         return None
     # Podman marks every member of a pod so, also where the pod has no infra container.
     return next((r for r in records.all_records(root) if r["id"] == pod), None)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Conflict, HyperError
 from ..guest.fields import read_list
@@ -12,6 +12,10 @@ from .containers import Container
 from .network import NetworkMirror
 from .resolver import ResolverFile
 from .vm import VirtualMachine
+
+if TYPE_CHECKING:
+    from .loopback import LoopbackRelay
+    from .sandbox import Sandbox
 
 _RESOLV_CONF = "/etc/resolv.conf"
 
@@ -23,6 +27,7 @@ class FollowedNetwork:
         self._state_dir = state_dir
         self._spawn = spawn
         self._mirror: NetworkMirror | None = None
+        self._loopback: LoopbackRelay | None = None
 
     async def follow(
         self, vm: VirtualMachine, namespace: int, ready: "asyncio.Future[None]"
@@ -37,8 +42,23 @@ class FollowedNetwork:
         await asyncio.shield(ready)
         await self._mirror.start()
 
+    async def serve_loopback(self, sandbox: "Sandbox", namespace: int) -> None:
+        """Pass on to the guest who connects to the namespace's loopback; a host on which
+        that can't be is told of in the log."""
+        from .loopback import LoopbackRelay
+
+        relay = LoopbackRelay(sandbox, namespace)
+        try:
+            await relay.start()
+            self._loopback = relay
+        except (HyperError, OSError) as error:
+            sys.stderr.write(f"connections to the pod's loopback: {error}\n")
+
     async def stop(self) -> None:
         """Take back what was done to the namespace."""
+        if self._loopback is not None:
+            await self._loopback.stop()
+            self._loopback = None
         if self._mirror is not None:
             await self._mirror.stop()
             self._mirror = None

@@ -40,6 +40,7 @@ class DescriptorSink:
         self._blocked: set[int] = set()
         self._ending: set[int] = set()
         self.closed = asyncio.Event()
+        self.lost = asyncio.Event()
         if not fds:
             self.closed.set()
 
@@ -70,6 +71,7 @@ class DescriptorSink:
                 return
             except OSError:
                 pending.clear()
+                self.lost.set()
         if which in self._blocked:
             loop.remove_writer(fd)
             self._blocked.discard(which)
@@ -173,6 +175,10 @@ class Streams:
     async def flush(self) -> None:
         """Wait, as long as it takes, until the output was taken or its reader is gone."""
         await self._sink.closed.wait()
+
+    async def lost(self) -> None:
+        """Wait until output could not be delivered, since its reader is gone."""
+        await self._sink.lost.wait()
 
     def close(self) -> None:
         """Let the terminal go."""

@@ -366,9 +366,14 @@ class Sandbox:
         while container.disks and not self.vm.ended.done():
             await self.disks.release(container.disks.pop())
 
-    async def follow_network(self, namespace: int) -> None:
-        """Give the VM what a network namespace (a descriptor) has, now and when it changes."""
+    async def follow_network(self, namespace: int, *, loopback: bool = False) -> None:
+        """Give the VM what a network namespace (a descriptor) has, now and when it changes.
+
+        With `loopback` who connects to the namespace's loopback reaches the VM's.
+        """
         await self._network.follow(self.vm, namespace, self.ready)
+        if loopback:
+            await self._network.serve_loopback(self, namespace)
 
     async def flush_logs(self) -> None:
         """Let the logs' receivers have what waits for them, for a few seconds."""

@@ -11,16 +11,18 @@ from typing import Any
 from ..errors import HyperError
 
 _COMMAND_BOUND = 10.0
+_PACKAGES = {"nft": "nftables"}
 
 
 def run(*argv: str, text: str | None = None) -> str:
-    """Run a command of iproute2, `text` on its stdin. Raises HyperError with what it said."""
+    """Run a command of iproute2, or nft, `text` on its stdin. Raises HyperError: what it said."""
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=_COMMAND_BOUND, input=text
         )
     except FileNotFoundError:
-        raise HyperError(f"{argv[0]} not found: install iproute2") from None
+        package = _PACKAGES.get(argv[0], "iproute2")
+        raise HyperError(f"{argv[0]} not found: install {package}") from None
     except subprocess.TimeoutExpired:
         raise HyperError(f"{' '.join(argv)}: no answer in {_COMMAND_BOUND:.0f} s") from None
     if done.returncode != 0:
