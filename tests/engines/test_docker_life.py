@@ -136,6 +136,17 @@ def test_a_killed_proxy_is_a_container_s_end(docker: Docker) -> None:
     docker.check("rm", name)
 
 
+def test_an_exec_ends_with_a_killed_proxy(docker: Docker) -> None:
+    name = docker.start(IMAGE, "sleep", "1000")
+    client = docker.client("exec", name, "sh", "-c", "echo here; exec sleep 1000")
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"here\n"
+    os.kill(docker.state(name)["Pid"], signal.SIGKILL)
+    client.communicate(timeout=60)
+    assert client.returncode == 137
+    docker.check("rm", name)
+
+
 def test_removal_by_force(docker: Docker) -> None:
     names = [docker.start(IMAGE, "sleep", "1000") for _ in range(3)]
     docker.check("rm", "-f", *names)

@@ -15,7 +15,7 @@ from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
 from ..system import processes
-from . import bundle, cgroups, hooks, records, root_view, terminal, validate
+from . import bundle, cgroups, hooks, pods, records, root_view, terminal, validate
 from .launch import launch
 from .namespaces import Placement, entering, place
 from .records import Record, state_of
@@ -180,8 +180,8 @@ def _create_on(
         for kind in ("prestart", "createRuntime", "createContainer"):
             hooks.run(config, kind, state_of(record, "creating"))
         if placement.peer is None and not placement.host_network:
-            _follow_network(sandbox, pid)
-        _send(sandbox, record, config, rootfs, placement, streams, link)
+            _follow_network(sandbox, pid, loopback=pods.is_pod(config))
+        _send(sandbox, record, config, rootfs, placement, group, streams, link)
         moving.join()
     except BaseException:
         os.kill(pid, signal.SIGKILL)
@@ -200,7 +200,7 @@ def _limits(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool) -> VMConfig:
-    cpus, memory = vm_size(config, args.default_cpus, args.default_memory)
+    cpus, memory = vm_size(pods.with_limits(config), args.default_cpus, args.default_memory)
     kernel = read_object(read_object(config, "vm"), "kernel", "vm.")
     return VMConfig(
         cpus=cpus,
@@ -230,7 +230,7 @@ def _proxy(
             root_view.leave_host_mounts()
 
     try:
-        return spawn(read_texts(process, "args", "process."), enter, controlling, first=True)
+        return spawn(read_texts(process, "args", "process."), enter, controlling)
     except OSError as error:
         raise HyperError(f"namespaces of {args.id}: {error.strerror}") from None
 
@@ -242,10 +242,10 @@ def _show_root(pid: int, rootfs: str) -> None:
         raise HyperError(f"root file system {rootfs}: {error.strerror}: try --no-pivot") from None
 
 
-def _follow_network(sandbox: str, pid: int) -> None:
+def _follow_network(sandbox: str, pid: int, *, loopback: bool) -> None:
     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        call(sandbox, "network", fds=[namespace])
+        call(sandbox, "network", {"loopback": loopback}, fds=[namespace])
     finally:
         os.close(namespace)
 
@@ -256,6 +256,7 @@ def _send(
     config: dict[str, Any],
     rootfs: str,
     placement: Placement,
+    group: list[str],
     streams: terminal.Streams,
     link: int,
 ) -> None:
@@ -266,6 +267,7 @@ def _send(
         "rootfs": {"kind": "share", "path": rootfs},
         "join": {kind: peer["guest_id"] for kind, peer in placement.shared.items()},
         "stdin": True,
+        "group": group if placement.peer else [],
         "fds": [*streams.names, "proxy"],
     }
     call(sandbox, "create", request, fds=[*streams.fds, link])

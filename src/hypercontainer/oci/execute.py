@@ -11,6 +11,7 @@ from ..guest.fields import read_texts
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
+from ..system import processes
 from . import cgroups, records, terminal, validate
 from .create import check_pid_file, write_pid_file
 
@@ -114,12 +115,17 @@ def _start(args: argparse.Namespace, process: dict[str, Any], streams: terminal.
     """Have the sandbox run the process on `streams`; returns the pid of its proxy."""
     record = records.load(args.root, args.id)
     group = cgroups.group_of(args.root, args.id)
-    pid, link = spawn(
-        read_texts(process, "args", "process."),
-        lambda: host_cgroups.enter(group, os.getpid()),
-        streams.controlling,
-        first=False,
-    )
+    if not processes.alive(record["pid"], record["pid_started"]):
+        raise NotRunning("cannot exec in a stopped container")
+    try:
+        pid, link = spawn(
+            read_texts(process, "args", "process."),
+            lambda: host_cgroups.enter(group, os.getpid()),
+            streams.controlling,
+            beside=record["pid"],
+        )
+    except OSError as error:
+        raise NotRunning(f"cannot exec in container {args.id}: {error.strerror}") from None
     records.add_exec(args.root, args.id, pid)
     terminal.forward_signals(pid)
     request = {

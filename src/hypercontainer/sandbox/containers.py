@@ -95,13 +95,15 @@ class Process:
 class Container:
     """A container of the VM. `status` is created, running, paused or stopped.
 
-    An auxiliary one does not keep the VM alive.
+    An auxiliary one does not keep the VM alive. `group` are the directories of a control group
+    of its own on the host; none if it is in that of the VM.
     """
 
     def __init__(self, cid: str) -> None:
         self.cid = cid
         self.status = "created"
         self.auxiliary = False
+        self.group: list[str] = []
         self.guest_pid = 0
         self.created_at = now()
         self.started_at = ""

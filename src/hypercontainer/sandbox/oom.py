@@ -23,12 +23,12 @@ _FILES = (
 )
 
 
-def report_oom() -> None:
-    """Have this process' memory control group see an OOM kill, if it is one of a container's own.
+def report_oom(group: list[str]) -> None:
+    """Have a container's control group, given as its directories, see an OOM kill.
 
     Takes some 50 ms, at most 5 s. What can't be done is left out.
     """
-    for directory in cgroups.own_directories():
+    for directory in group:
         for usage, limit, unlimited in _FILES:
             try:
                 with open(f"{directory}/{usage}") as file:
@@ -37,15 +37,16 @@ def report_oom() -> None:
                 continue
             if cgroups.write(directory, limit, str(used + _MARGIN)):
                 try:
-                    _run_out()
+                    _run_out(directory)
                 finally:
                     cgroups.write(directory, limit, unlimited)
 
 
-def _run_out() -> None:
+def _run_out(directory: str) -> None:
     pid = os.fork()
     if pid == 0:
         try:
+            cgroups.enter([directory], os.getpid())
             with open("/proc/self/oom_score_adj", "w") as file:
                 file.write("1000")
             _take()

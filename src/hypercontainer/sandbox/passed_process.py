@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HyperError
 from ..guest.protocol import Code
+from ..system import cgroups
 from .containers import INIT, Process
 from .oom import report_oom
 from .passed import Streams
@@ -80,11 +81,17 @@ class PassedProcess:
         if self._proxy is not None:
             if self._process.pid == INIT:
                 await self._after_others()
-                # What makes memory run out here may take QEMU with it, so only when it is to end.
-                if status["oom"] and self._is_last():
-                    await asyncio.to_thread(report_oom)
+                if status["oom"]:
+                    await asyncio.to_thread(report_oom, self._group())
             await self._proxy.exit(status["code"])
         self._over.set()
+
+    def _group(self) -> list[str]:
+        """The control group that is to see that memory ran out."""
+        if self._container.group:
+            return self._container.group
+        # What makes memory run out there may take QEMU with it, so only when it is to end.
+        return cgroups.own_directories() if self._is_last() else []
 
     def _is_last(self) -> bool:
         """Whether no other container of the VM is left."""

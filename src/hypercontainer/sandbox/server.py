@@ -163,6 +163,7 @@ class Server:
             join=body.get("join") or {},
             auxiliary=bool(body.get("auxiliary", False)),
         )
+        container.group = [str(directory) for directory in body.get("group") or []]
         self._carry(request, container.cid, INIT)
         return {"pid": container.guest_pid}
 
@@ -308,7 +309,8 @@ class Server:
     async def _network(self, request: Request) -> dict[str, Any]:
         if len(request.fds) != 1:
             raise BadRequest("network: the descriptor of a network namespace is needed")
-        await self._sandbox.follow_network(request.fds[0])
+        loopback = bool(request.body.get("loopback", False))
+        await self._sandbox.follow_network(request.fds[0], loopback=loopback)
         return {}
 
     async def _plug(self, request: Request) -> dict[str, Any]:
