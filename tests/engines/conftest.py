@@ -28,7 +28,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if named else True
 
 
-def _need(*programs: str) -> None:
+def need(*programs: str) -> None:
+    """Skip where engines can't run."""
     if os.geteuid() != 0:
         pytest.skip("engines need root")
     for program in programs:
@@ -65,7 +66,7 @@ def engine_docker(
     tmp_path_factory: pytest.TempPathFactory, runv: Path, archive: Path
 ) -> Iterator[Docker]:
     """One dockerd for all modules."""
-    _need("dockerd", "docker", "containerd", "ip", "iptables")
+    need("dockerd", "docker", "containerd", "ip", "iptables")
     engine = Docker(tmp_path_factory.mktemp("docker"), runv, archive)
     try:
         yield engine
@@ -92,7 +93,7 @@ def podman_module(
     tmp_path_factory: pytest.TempPathFactory, runv: Path, archive: Path
 ) -> Iterator[Podman]:
     """Podman; asserts that a module's tests leave nothing."""
-    _need("podman", "conmon", "ip", "iptables")
+    need("podman", "conmon", "ip", "iptables")
     engine = Podman(tmp_path_factory.mktemp("podman"), runv, archive)
     try:
         yield engine
@@ -113,7 +114,7 @@ def containerd_module(
     tmp_path_factory: pytest.TempPathFactory, runv: Path, tree: Path
 ) -> Iterator[Containerd]:
     """containerd; asserts that a module's tests leave nothing."""
-    _need("containerd", "ctr", "containerd-shim-runc-v2")
+    need("containerd", "ctr", "containerd-shim-runc-v2")
     engine = Containerd(tmp_path_factory.mktemp("containerd"), runv, tree)
     try:
         yield engine

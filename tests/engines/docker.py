@@ -19,10 +19,19 @@ _STOP_BOUND = 40
 class Docker:
     """Debian's Docker with runv as its default runtime."""
 
-    def __init__(self, directory: Path, runv: Path, archive: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        runv: Path,
+        archive: Path,
+        *,
+        name: str = "hypdk",
+        configuration: dict[str, Any] | None = None,
+    ) -> None:
+        """`configuration` is dockerd's, by default with containers that outlive it."""
         self.directory = directory
         self.runv = runv
-        self.name = unique("hypdk")
+        self.name = unique(name)
         self.namespace = NetworkNamespace(self.name)
         self.env = {
             "DOCKER_HOST": f"unix://{directory}/d.sock",
@@ -30,7 +39,8 @@ class Docker:
             "DOCKER_BUILDKIT": "0",
             "COMPOSE_PROJECT_NAME": "hyper",
         }
-        (directory / "daemon.json").write_text('{"live-restore": true}')
+        settings = {"live-restore": True} if configuration is None else configuration
+        (directory / "daemon.json").write_text(json.dumps(settings))
         self._log = (directory / "dockerd.log").open("wb")
         self._process = self._start()
         try:

@@ -83,7 +83,7 @@ class LoopbackRelay:
             container = _a_running_container(self._sandbox)
             name = f"connection-{next(self._numbers)}"
             process = await _connect(self._sandbox, container, name, _wanted_port(client))
-        except (HyperError, OSError) as e:
+        except (HyperError, OSError):
             # As a host does at whose port nobody listens.
             _reset(client)
             return

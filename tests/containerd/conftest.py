@@ -1,0 +1,44 @@
+"""containerd's doors, each with daemons in directories and namespaces of the tests' own.
+
+Run by `make test-containerd`, which installs them; a run of all tests leaves them out.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containerd.cri import BY_RUNC_SHIM, CRI
+from tests.containerd.cri_image import write_image
+from tests.engines import leftovers
+from tests.engines.conftest import need, runv, tree
+
+__all__ = ["runv", "tree"]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Only for those who name this directory."""
+    named = any("containerd" in str(argument) for argument in config.args)
+    return None if named else True
+
+
+@pytest.fixture(scope="module")
+def cri_module(tmp_path_factory: pytest.TempPathFactory, runv: Path, tree: Path) -> Iterator[CRI]:
+    """containerd with CRI; asserts that a module's tests leave nothing."""
+    need("containerd", "ctr", "containerd-shim-runc-v2", "ip", "iptables", "nft")
+    directory = tmp_path_factory.mktemp("cri")
+    archive = write_image(directory / "box.tar", tree)
+    runtime = BY_RUNC_SHIM.format(runv=runv, directory=directory)
+    engine = CRI(directory, archive, runtime)
+    try:
+        yield engine
+        leftovers.check_none(engine.look)
+    finally:
+        engine.close()
+
+
+@pytest.fixture
+def cri(cri_module: CRI) -> Iterator[CRI]:
+    """The CRI, with no pods before and after."""
+    yield cri_module
+    cri_module.remove_all()
