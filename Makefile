@@ -9,7 +9,7 @@ PYTEST := $(PYTHON) -m pytest
 PREFIX := /usr/local
 UNITDIR := $(PREFIX)/lib/systemd/system
 
-.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lint format fuzz-api hyperkernel \
+.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lab lint format fuzz-api hyperkernel \
 	distribution-kernel kernel initrd hyperstart fuzz bench install clean
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo '                  runv under the tests of runc and of crun, which are fetched (as root)'
 	@echo 'make test-crashes hyperd killed before every step of what it does (as root, 15 minutes)'
 	@echo 'make soak         pods come and go while hyperd is killed; DURATION=540 SEED=N (as root)'
+	@echo 'make lab          tests under a real KVM, in a machine that is emulated (as root)'
 	@echo 'make lint         ruff, mypy, layers'
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
@@ -85,6 +86,11 @@ test-crashes: setup kernel
 # SEED=N repeats what a run did; pods come and go for DURATION seconds.
 soak: setup kernel
 	$(PYTHON) -m tests.soak --seconds $(or $(DURATION),540) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# A Debian on an emulated AMD CPU, whose KVM works; ARGS go to pytest there.
+lab: setup kernel
+	@tools/setup lab
+	$(PYTHON) -m lab kvm $(ARGS)
 
 test-conformance: setup kernel
 	$(PYTHON) -m tests.conformance.run $(ARGS)

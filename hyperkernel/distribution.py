@@ -109,14 +109,23 @@ def ordered(names: tuple[str, ...], dependencies: str) -> list[str]:
     return list(paths)
 
 
-def unpack(package: str, work: Path) -> Path:
-    """Download and unpack the package in `work`; what `distribution/` is to hold."""
-    release = package.removeprefix("linux-image-")
+def download(package: str, work: Path) -> Path:
+    """The directory in `work` to which a kernel's package is downloaded and unpacked.
+
+    Raises FetchError.
+    """
     tree = work / "tree"
     # As root: apt's own user can't write to `work`.
     run("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package, cwd=work)
     run("dpkg-deb", "-x", str(next(work.glob("*.deb"))), str(tree))
-    run("depmod", "-b", str(tree), release)
+    run("depmod", "-b", str(tree), package.removeprefix("linux-image-"))
+    return tree
+
+
+def unpack(package: str, work: Path) -> Path:
+    """What `distribution/` is to hold, made in `work`."""
+    release = package.removeprefix("linux-image-")
+    tree = download(package, work)
     result = work / "result"
     (result / "modules").mkdir(parents=True)
     image = (tree / f"boot/vmlinuz-{release}").read_bytes()

@@ -11,8 +11,10 @@ import termios
 import time
 from pathlib import Path
 
+from tests.e2e.engine import SLOWNESS
+
 HYPER = Path(sys.executable).with_name("hyper")
-BOUND = 60.0
+BOUND = 60.0 * SLOWNESS
 
 
 class Hyper:

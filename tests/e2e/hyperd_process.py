@@ -18,6 +18,7 @@ from typing import Any
 from hypercontainer.client import Client
 from hypercontainer.errors import HyperError
 from hypercontainer.sandbox import read_state
+from tests.e2e.engine import SLOWNESS
 
 COMMAND = [sys.executable, "-m", "hypercontainer.daemon.main"]
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"
@@ -25,8 +26,8 @@ _GROUP = b"root:x:0:\nuser:x:1000:\nmail:x:8:user\n"
 
 
 def wait_until(condition: Callable[[], bool], what: str, bound: float = 20.0) -> None:
-    """Poll for something that has to come true."""
-    end = time.monotonic() + bound
+    """Poll for something that has to come true in `bound` seconds on a machine that is real."""
+    end = time.monotonic() + bound * SLOWNESS
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {bound:g} s"
         time.sleep(0.05)
@@ -135,7 +136,7 @@ class Hyperd:
         """End it by a signal; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(signum)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=20 * SLOWNESS)
         self.process = None
         return code
 

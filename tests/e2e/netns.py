@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hypercontainer.system.threads import in_network_namespace
+from tests.e2e.engine import SLOWNESS
 from tests.e2e.hyperd_process import Hyperd
 
 T = TypeVar("T")
-BOUND = 30.0
+BOUND = 30.0 * SLOWNESS
 HOST, PEER = "10.77.0.1", "10.77.0.2"
 HOST6, PEER6 = "fd77::1", "fd77::2"
 

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.engine import ACCEL, SLOWNESS
 from tests.e2e.rootfs import make_config
 
 COMMAND = str(Path(sys.executable).with_name("runv"))
-BOUND = 90.0
+BOUND = 90.0 * SLOWNESS
 _PR_SET_CHILD_SUBREAPER = 36
 
 Done = subprocess.CompletedProcess[bytes]
@@ -27,7 +28,7 @@ class Runv:
         self.directory = directory
         self.root = directory / "root"
         self.rootfs = rootfs
-        self.flags = ["--root", str(self.root), "--driver", "tcg"]
+        self.flags = ["--root", str(self.root), "--driver", ACCEL]
         self._count = 0
 
     def __call__(self, *args: str, stdin: bytes | None = None, check: bool = True) -> Done:

@@ -17,6 +17,7 @@ from hypercontainer.sandbox import SandboxClient, VMConfig, connect, launch, rea
 from hypercontainer.system import processes
 from hyperkernel.initrd import initrd
 from tests.e2e import leaks
+from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, make_tree, process
 from tests.e2e.vms import BOUND, Disks, collect, execute, run, sandbox
 
@@ -46,7 +47,7 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
 def bad(how: str, initrd: str, **keys: Any) -> VMConfig:
     return VMConfig(
         **{
-            "accel": "tcg",
+            "accel": ACCEL,
             "initrd": initrd,
             "append": f"BADGUEST={how}",
             "boot_timeout": 30,
@@ -181,7 +182,7 @@ async def test_a_kernel_that_is_none(tmp_path: Path) -> None:
         await launch(
             "x",
             tmp_path / "vm",
-            VMConfig(accel="tcg", template="off", kernel=str(tmp_path / "kernel")),
+            VMConfig(accel=ACCEL, template="off", kernel=str(tmp_path / "kernel")),
         )
     assert "QEMU exited with code 1" in one_line(caught.value)
 
@@ -190,14 +191,14 @@ async def test_a_kernel_that_is_none(tmp_path: Path) -> None:
 async def test_a_boot_file_that_is_missing(tmp_path: Path, what: str) -> None:
     path = str(tmp_path / "missing")
     with pytest.raises(NotFound, match=f"guest {what} {path} not found"):
-        config = VMConfig.from_json({"accel": "tcg", "template": "off", what: path})
+        config = VMConfig.from_json({"accel": ACCEL, "template": "off", what: path})
         await launch("x", tmp_path / "vm", config)
 
 
 async def test_a_missing_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPER_QEMU", "qemu-that-is-missing")
     with pytest.raises(VMError, match="apt-get install qemu-system-x86"):
-        await launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
+        await launch("x", tmp_path / "vm", VMConfig(accel=ACCEL, template="off"))
 
 
 async def test_what_can_not_be_made_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ async def test_what_can_not_be_made_is_refused_before_anything_starts(tmp_path: 
 async def test_a_second_sandbox_in_one_directory(tmp_path: Path) -> None:
     async with sandbox(tmp_path) as client:
         with pytest.raises(Conflict, match=r"runs in .* already"):
-            await launch("y", client.state_dir, VMConfig(accel="tcg", template="off"))
+            await launch("y", client.state_dir, VMConfig(accel=ACCEL, template="off"))
         assert (await client.info())["status"] == "running"
 
 
@@ -225,7 +226,7 @@ async def test_a_killed_vmm_unblocks_everybody_with_the_reason(
 ) -> None:
     """Known trouble 24: after kill -9 of QEMU, clients and delete hung."""
     with leaks.none(tmp_path, files=False):
-        client = await launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
+        client = await launch("x", tmp_path / "vm", VMConfig(accel=ACCEL, template="off"))
         await start_sleeper(client, disks)
         waiting = asyncio.create_task(client.wait("c"))
         attached = asyncio.create_task(collect(client, "c", "init", None))
@@ -246,7 +247,7 @@ async def test_a_killed_vmm_unblocks_everybody_with_the_reason(
 async def test_a_killed_sandbox_takes_its_vm_with_it(tmp_path: Path, disks: Disks) -> None:
     with leaks.none(tmp_path, files=False):
         client = await launch(
-            "x", tmp_path / "vm", VMConfig(accel="tcg", template="off", share=True)
+            "x", tmp_path / "vm", VMConfig(accel=ACCEL, template="off", share=True)
         )
         await start_sleeper(client, disks)
         waiting = asyncio.create_task(client.wait("c"))
@@ -261,7 +262,7 @@ async def test_a_killed_sandbox_takes_its_vm_with_it(tmp_path: Path, disks: Disk
         async with asyncio.timeout(5):
             while processes.alive(info["vmm_pid"], info["vmm_started"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    again = await launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
+    again = await launch("x", tmp_path / "vm", VMConfig(accel=ACCEL, template="off"))
     assert (await run(again, disks.rootfs(), "echo", "again")).stdout == b"again\n"
     await again.kill()
 
@@ -273,7 +274,7 @@ import asyncio
 from pathlib import Path
 from hypercontainer.sandbox import VMConfig, launch
 async def main():
-    await launch("x", Path({str(tmp_path / "vm")!r}), VMConfig(accel="tcg", template="off"))
+    await launch("x", Path({str(tmp_path / "vm")!r}), VMConfig(accel={ACCEL!r}, template="off"))
     print("up", flush=True)
     await asyncio.sleep(600)
 asyncio.run(main())
@@ -308,7 +309,7 @@ async def test_a_launch_that_is_cancelled_at_any_time_leaves_nothing(
 ) -> None:
     with leaks.none(tmp_path, files=False):
         launching = asyncio.create_task(
-            launch("x", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
+            launch("x", tmp_path / "vm", VMConfig(accel=ACCEL, template="off"))
         )
         await asyncio.sleep(delay)
         launching.cancel()
@@ -343,7 +344,7 @@ async def test_kvm_that_can_not_run_a_guest_is_an_error_or_a_fallback_that_says_
     assert time.monotonic() - began < 15
     state = await client.info()
     await client.kill()
-    assert state["accel"] == "tcg"
+    assert state["accel"] == ACCEL
     assert state["accel_reason"]
     assert state["accel_reason"] in text
 
@@ -351,7 +352,7 @@ async def test_kvm_that_can_not_run_a_guest_is_an_error_or_a_fallback_that_says_
 async def test_requests_while_the_guest_boots_wait_for_it(tmp_path: Path, disks: Disks) -> None:
     with leaks.none(tmp_path, files=False):
         client = await launch(
-            "x", tmp_path / "vm", VMConfig(accel="tcg", template="off"), wait=False
+            "x", tmp_path / "vm", VMConfig(accel=ACCEL, template="off"), wait=False
         )
         ran = await run(client, disks.rootfs(), "echo", "soon")
         assert ran.stdout == b"soon\n"

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from hypercontainer.errors import BadRequest, HyperError, NotRunning
 from hypercontainer.sandbox import SandboxClient, VMConfig, launch, read_state
+from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, make_upper, process
 from tests.e2e.vms import BOUND, Disks, collect, execute, read_streams, run, sandbox
 
@@ -436,7 +437,7 @@ async def test_an_orderly_end_keeps_the_disks_whole_and_the_state(
     disks: Disks, tmp_path: Path
 ) -> None:
     rootfs = disks.rootfs()
-    client = await launch("orderly", tmp_path / "vm", VMConfig(accel="tcg", template="off"))
+    client = await launch("orderly", tmp_path / "vm", VMConfig(accel=ACCEL, template="off"))
     await client.create_container("c", make_config("sh", "-c", "echo x > /x; sleep 600"), rootfs)
     await client.start_container("c")
     await execute(client, "c", "x", process("sh", "-c", "until [ -s /x ]; do sleep 0.1; done"))
@@ -457,7 +458,7 @@ async def test_a_vm_that_does_not_linger_ends_with_its_last_container(
     disks: Disks, tmp_path: Path
 ) -> None:
     client = await launch(
-        "brief", tmp_path / "vm", VMConfig(accel="tcg", template="off", linger=False)
+        "brief", tmp_path / "vm", VMConfig(accel=ACCEL, template="off", linger=False)
     )
     await client.create_container("c", make_config("sh", "-c", "exit 3"), disks.rootfs())
     ran = await collect(client, "c", "init", None, start=True)
@@ -473,7 +474,7 @@ async def test_a_slow_reader_gets_everything_though_the_vm_has_ended(
     disks: Disks, tmp_path: Path
 ) -> None:
     client = await launch(
-        "slow", tmp_path / "vm", VMConfig(accel="tcg", template="off", linger=False)
+        "slow", tmp_path / "vm", VMConfig(accel=ACCEL, template="off", linger=False)
     )
     config = make_config("sh", "-c", "head -c 150000 /dev/zero; printf E")
     await client.create_container("c", config, disks.rootfs())
@@ -496,7 +497,7 @@ async def test_who_wants_the_sandbox_gone_does_not_wait_for_a_reader(
     disks: Disks, tmp_path: Path
 ) -> None:
     client = await launch(
-        "gone", tmp_path / "vm", VMConfig(accel="tcg", template="off", linger=False)
+        "gone", tmp_path / "vm", VMConfig(accel=ACCEL, template="off", linger=False)
     )
     await client.create_container(
         "c", make_config("head", "-c", "150000", "/dev/zero"), disks.rootfs()

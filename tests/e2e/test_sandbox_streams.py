@@ -25,6 +25,7 @@ from hypercontainer.errors import (
 from hypercontainer.hypervisor import template as store
 from hypercontainer.sandbox import SandboxClient, VMConfig
 from hypercontainer.sandbox import template as maker
+from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, process
 from tests.e2e.vms import BOUND, Disks, collect, execute, read_streams, run, sandbox
 
@@ -41,7 +42,7 @@ async def vm(
         patch.setenv("HYPER_TEMPLATES", str(directory / "templates"))
         patch.setattr(store, "DIRECTORY", str(directory / "templates"))
         if cloned:
-            await asyncio.to_thread(maker.make, VMConfig(accel="tcg"))
+            await asyncio.to_thread(maker.make, VMConfig(accel=ACCEL))
         async with sandbox(directory, template="use" if cloned else "off") as client:
             assert bool((await client.info())["template"]) == cloned
             yield client

@@ -18,11 +18,12 @@ from hypercontainer.hypervisor import template as store
 from hypercontainer.sandbox import SandboxClient, VMConfig, launch, read_state
 from hypercontainer.sandbox import template as maker
 from tests.e2e import vms
+from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, process
 
 
 def vm_config(template: str = "use") -> VMConfig:
-    return VMConfig(accel="tcg", memory_mib=96, template=template)
+    return VMConfig(accel=ACCEL, memory_mib=96, template=template)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_templates_by_hand(templates: Path) -> None:
         command = [str(Path(sys.executable).with_name("hyper")), "template", *args]
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
-    made = hyper("create", "--memory", "96", "--driver", "tcg")
+    made = hyper("create", "--memory", "96", "--driver", ACCEL)
     assert made.returncode == 0, made.stderr
     key = made.stdout.strip()
     assert hyper("ls", "-q").stdout.split() == [key]
@@ -188,7 +189,7 @@ async def test_where_no_template_can_be_kept_vms_boot(
 
 async def test_a_template_of_other_arguments_is_not_used(templates: Path, tmp_path: Path) -> None:
     await make()
-    config = VMConfig(accel="tcg", memory_mib=96, template="use", append="quiet")
+    config = VMConfig(accel=ACCEL, memory_mib=96, template="use", append="quiet")
     client = await launch("other", tmp_path / "other", config)
     try:
         assert template_of(client) == ""

@@ -242,7 +242,12 @@ KEYS = (
         boolean,
         "disable_rules",
     ),
-    Key("EnableVsock", "false", "not supported yet", only(*FALSE)),
+    Key(
+        "EnableVsock",
+        "false",
+        "not supported: guests are reached by virtio-serial, whose channels are each VM's own",
+        only(*FALSE),
+    ),
     Key(
         "VmFactoryPolicy",
         "",

@@ -13,11 +13,13 @@ import time
 from ..errors import BadRequest, VMError
 from ..guest.kernel import GuestImage
 from ..system.files import write_atomic
+from ..system.patience import slowness
 from .machine import Machine
 from .qemu_start import binary, start
 
 DEVICE = "/dev/kvm"
 VERDICT = "/run/hyper/kvm-verdict.json"
+# Seconds on an idle host. A guest that KVM really runs is up in a tenth of them.
 _PROBE_BOUND = 8.0
 _READY = 8
 
@@ -99,7 +101,8 @@ def _probe(image: GuestImage) -> str:
         jail="",
     )
     vmm = start(machine)
-    deadline = time.monotonic() + _PROBE_BOUND
+    bound = _PROBE_BOUND * slowness()
+    deadline = time.monotonic() + bound
     try:
         poller = select.poll()
         poller.register(vmm.control, select.POLLIN)
@@ -112,7 +115,7 @@ def _probe(image: GuestImage) -> str:
             if len(greeting) >= 4:
                 ready = int.from_bytes(greeting[:4], "big") == _READY
                 return "" if ready else "a guest under KVM answered with garbage"
-        return f"a guest under KVM did not start in {_PROBE_BOUND:.0f} s"
+        return f"a guest under KVM did not start in {bound:.0f} s"
     finally:
         vmm.kill()
         os.waitpid(vmm.pid, 0)

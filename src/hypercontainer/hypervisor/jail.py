@@ -5,6 +5,7 @@ child before it executes QEMU, in a mount namespace that ends with it.
 """
 
 import os
+import stat
 
 from ..system import syscalls
 from ..system.syscalls import (
@@ -18,15 +19,17 @@ from ..system.syscalls import (
     MS_SLAVE,
 )
 
+KVM = "/dev/kvm"
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 _SETTINGS = ("/etc/ld.so.cache", "/etc/resolv.conf")
 
 
-def enter(jail: str, files: list[str], share: str) -> None:
+def enter(jail: str, files: list[str], share: str, kvm_user: int | None) -> bool:
     """Make `jail` (an empty directory) the root; what is in it keeps its host path.
 
-    `files` are bound read-only, `/dev/kvm` as a device, and `share` as it is:
-    what the sandbox binds there later appears too. Raises OSError.
+    `files` are bound read-only, and `share` as it is: what the sandbox binds
+    there later appears too. With `kvm_user` there is a `/dev/kvm`; returns
+    whether it is that user's, and not the host's own. Raises OSError.
     """
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("", "/", "", MS_REC | MS_SLAVE)
@@ -36,8 +39,7 @@ def enter(jail: str, files: list[str], share: str) -> None:
     for path in [*_SETTINGS, *files]:
         if os.path.exists(path):
             _bind_file(jail, path)
-    if os.path.exists("/dev/kvm"):
-        _bind_file(jail, "/dev/kvm", flags=0)
+    owned = kvm_user is not None and _add_device(jail, KVM, kvm_user)
     # For /proc/self/fd, by which the 9p server changes modes; of other processes it shows nothing.
     os.mkdir(jail + "/proc", 0o555)
     syscalls.mount(
@@ -51,6 +53,7 @@ def enter(jail: str, files: list[str], share: str) -> None:
     syscalls.pivot_root(".", ".")
     syscalls.umount(".", syscalls.MNT_DETACH)
     os.chdir("/")
+    return owned
 
 
 def _add_program(jail: str, path: str) -> None:
@@ -71,6 +74,21 @@ def _bind_file(jail: str, path: str, flags: int = MS_RDONLY | MS_NOSUID | MS_NOD
     syscalls.mount(path, target, "", MS_BIND)
     if flags:
         _remount(target, flags)
+
+
+def _add_device(jail: str, path: str, user: int) -> bool:
+    """A device node of one user's, so that it does not matter whom the host's belongs to.
+
+    Where no node can be made (an unprivileged container), the host's, and returns False.
+    """
+    os.makedirs(os.path.dirname(jail + path), exist_ok=True)
+    try:
+        os.mknod(jail + path, stat.S_IFCHR | 0o600, os.stat(path).st_rdev)
+    except PermissionError:
+        _bind_file(jail, path, flags=0)
+        return False
+    os.chown(jail + path, user, -1)
+    return True
 
 
 def _remount(target: str, flags: int) -> None:

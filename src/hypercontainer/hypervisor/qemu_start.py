@@ -112,8 +112,8 @@ def _firmware() -> str | None:
     return next((path for path in _FIRMWARE if os.path.exists(path)), None)
 
 
-def _tsc_argument() -> str:
-    """The rate of an emulated TSC, which is the host's.
+def tsc_argument() -> str:
+    """The argument that tells a kernel the rate of an emulated TSC, which is the host's.
 
     A guest on a busy host measures it up to 29 times wrong, and its clock then
     runs as fast. The host's kernel made its "bogomips" of it: twice the MHz.
@@ -130,7 +130,7 @@ def _arguments(machine: Machine) -> str:
     """The kernel's command line."""
     own = _KERNEL_ARGUMENTS
     if machine.accel == "tcg":
-        own += _tsc_argument()
+        own += tsc_argument()
         if machine.cpus == 1:
             own += _UNIPROCESSOR_TCG_ARGUMENTS
     if machine.cpus == 1 or _firmware():
@@ -184,9 +184,8 @@ def _become_qemu(
         for fd in fds:
             os.set_inheritable(fd, True)
         if os.geteuid() == 0:
-            if machine.jail:
-                _enter_jail(argv, machine)
-            _drop_privileges(machine)
+            own_kvm = bool(machine.jail) and _enter_jail(argv, machine)
+            _drop_privileges(machine, own_kvm=own_kvm)
         syscalls.die_with_parent(signal.SIGKILL)
         syscalls.no_new_privileges()
         if os.getppid() != parent:
@@ -199,30 +198,38 @@ def _become_qemu(
         os._exit(1)
 
 
-def _enter_jail(argv: list[str], machine: Machine) -> None:
-    """Where mount namespaces are forbidden (an unprivileged container), go on without."""
+def _enter_jail(argv: list[str], machine: Machine) -> bool:
+    """Whether QEMU has a /dev/kvm of its own in there.
+
+    Where mount namespaces are forbidden (an unprivileged container), it goes on without a jail.
+    """
+    kvm_user = None
+    if machine.accel == "kvm" and os.path.exists(jail.KVM):
+        kvm_user = 0 if machine.share else machine.user_id
+    files = [argv[0], machine.kernel, machine.initrd]
     try:
-        jail.enter(machine.jail, [argv[0], machine.kernel, machine.initrd], machine.share)
+        return jail.enter(machine.jail, files, machine.share, kvm_user)
     except PermissionError as error:
         os.write(2, f"QEMU runs without a root of its own: {error}\n".encode())
+        return False
 
 
-def _drop_privileges(machine: Machine) -> None:
-    os.setgroups(_kvm_groups(machine.accel))
+def _drop_privileges(machine: Machine, *, own_kvm: bool) -> None:
+    borrowed = machine.accel == "kvm" and not own_kvm
+    groups = _kvm_groups() if borrowed else []
+    os.setgroups(groups)
     if machine.share:
         syscalls.keep_only_capabilities(_SHARE_CAPABILITIES)
         return
     syscalls.keep_only_capabilities(())
-    if machine.accel == "kvm" and not _kvm_groups("kvm") and not _kvm_is_public():
+    if borrowed and not groups and not _kvm_is_public():
         return
     os.setresgid(machine.user_id, machine.user_id, machine.user_id)
     os.setresuid(machine.user_id, machine.user_id, machine.user_id)
 
 
-def _kvm_groups(accel: str) -> list[int]:
+def _kvm_groups() -> list[int]:
     """The group that may open /dev/kvm, when one other than root's may."""
-    if accel != "kvm":
-        return []
     status = _kvm_status()
     if status is None or status.st_mode & 0o060 != 0o060 or not status.st_gid:
         return []
@@ -237,6 +244,6 @@ def _kvm_is_public() -> bool:
 def _kvm_status() -> os.stat_result | None:
     """None where there is no device: then QEMU says so itself."""
     try:
-        return os.stat("/dev/kvm")
+        return os.stat(jail.KVM)
     except FileNotFoundError:
         return None

@@ -17,6 +17,7 @@ from ..hypervisor.machine import Machine, Vmm
 from ..hypervisor.qemu import Qemu
 from ..hypervisor.qemu_start import SHARE_TAG
 from ..hypervisor.template import Template
+from ..system.patience import patience
 from .console import ConsoleLog
 
 # Seconds that an idle host needs at the most, by engine; scaled by its load.
@@ -24,7 +25,6 @@ _BOOT_BOUND = {"kvm": 20.0, "tcg": 60.0}
 _REQUEST_BOUND = {"kvm": 30.0, "tcg": 90.0}
 _CLONE_BOUND = 5.0
 _RENEW_BOUND = 2.0
-_MAX_SCALE = 5.0
 _MAX_ERRORS = 8192
 # What QEMU's user-mode network expects of its guest.
 _USER_NIC = {"device": "eth0", "addresses": ["10.0.2.15/24"], "up": True}
@@ -39,7 +39,7 @@ class VirtualMachine:
     ) -> None:
         self.machine = machine
         self.vmm = vmm
-        self.qemu = Qemu(vmm)
+        self.qemu = Qemu(vmm, kvm=machine.accel == "kvm")
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.guest: dict[str, Any] = {}
         self._on_event = on_event
@@ -101,7 +101,7 @@ class VirtualMachine:
 
     async def clone(self, template: Template, pod: dict[str, Any]) -> None:
         """Continue a template's guest and set it up as another. Raises as `boot`."""
-        async with self._coming_up(_CLONE_BOUND * _load_factor()) as bound:
+        async with self._coming_up(_CLONE_BOUND * patience()) as bound:
             await self.qemu.connect(bound)
             await self.qemu.load_state(template.state_fd, bound)
             self.control.assume_ready(template.guest)
@@ -111,7 +111,7 @@ class VirtualMachine:
     async def renew(self, pod: dict[str, Any]) -> None:
         """Let a paused guest go on as another: with the time, randomness and names that `pod`
         and this moment give. Raises as `boot`."""
-        async with self._coming_up(_RENEW_BOUND * _load_factor()) as bound:
+        async with self._coming_up(_RENEW_BOUND * patience()) as bound:
             await self.qemu.resume()
             await self.control.request(Code.STARTPOD, _identity(pod), timeout=bound)
 
@@ -130,7 +130,7 @@ class VirtualMachine:
     @asynccontextmanager
     async def _coming_up(self, timeout: float | None) -> AsyncIterator[float]:
         """Bound the body, and turn its failure into what the console and QEMU said."""
-        bound = timeout or _BOOT_BOUND[self.machine.accel] * _load_factor()
+        bound = timeout or _BOOT_BOUND[self.machine.accel] * patience()
         try:
             async with asyncio.timeout(bound):
                 yield bound
@@ -168,7 +168,7 @@ class VirtualMachine:
 
     async def request(self, code: Code, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """A request to the guest, bounded by what the engine needs under this load."""
-        bound = _REQUEST_BOUND[self.machine.accel] * _load_factor()
+        bound = _REQUEST_BOUND[self.machine.accel] * patience()
         return await self.control.request(code, payload, timeout=bound)
 
     async def shutdown(self, timeout: float) -> None:
@@ -195,9 +195,3 @@ def _identity(pod: dict[str, Any]) -> dict[str, Any]:
         "machine_id": os.urandom(16).hex(),
         **pod,
     }
-
-
-def _load_factor() -> float:
-    """How much slower than idle this host may be: its runnable processes per CPU, at most 5."""
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return min(max(load, 1.0), _MAX_SCALE)

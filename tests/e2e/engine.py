@@ -1,0 +1,10 @@
+"""Which engine runs the VMs of tests that choose one, and how slow the machine under them is."""
+
+import os
+
+from hypercontainer.system.patience import slowness
+
+# A host may have a KVM that hangs, so `auto` is for the tests that are about it. In the lab, it is
+# `kvm`, and bounds are longer.
+ACCEL = os.environ.get("HYPER_TEST_ACCEL", "tcg")
+SLOWNESS = slowness()
