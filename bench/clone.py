@@ -7,6 +7,8 @@ import socket
 import struct
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypercontainer.guest.protocol import Code
@@ -43,6 +45,21 @@ class _Monitor:
         socket.send_fds(self._sock, [text], [fd])
         while "return" not in json.loads(self._lines.readline()):
             pass
+
+
+@contextmanager
+def started(config: VMConfig) -> Iterator[socket.socket]:
+    """A VM that has booted, without a sandbox: our end of its control port."""
+    with tempfile.TemporaryDirectory() as directory:
+        machine, _ = machine_of("bare", directory, config)
+        vmm = qemu_start.start(machine._replace(share=""))
+        try:
+            vmm.control.setblocking(True)
+            ping(vmm.control, 1)
+            yield vmm.control
+        finally:
+            vmm.kill()
+            os.waitpid(vmm.pid, 0)
 
 
 def clone(config: VMConfig) -> float:

@@ -35,7 +35,7 @@ def measure() -> Iterator[Result]:
             hyperd = NetHyperd(directory, host)
             docker = None
             try:
-                _serve_hyperd(hyperd, layer)
+                serve_hyperd(hyperd, layer)
                 docker = _docker(directory, layer, peer)
                 yield from _compare(peer, docker is not None)
             finally:
@@ -44,7 +44,8 @@ def measure() -> Iterator[Result]:
                 hyperd.close()
 
 
-def _serve_hyperd(hyperd: NetHyperd, layer: Path) -> None:
+def serve_hyperd(hyperd: NetHyperd, layer: Path) -> None:
+    """Start hyperd with the web server of a layer in a container, `web`, published at PORT."""
     image = hyperd.root.parent / "nginx-oci.tar"
     make_image(image, [layer.read_bytes()], "docker.io/library/nginx:bench")
     hyperd.start()
@@ -90,7 +91,7 @@ def _compare(peer: Namespace, with_docker: bool) -> Iterator[Result]:
     transfer: dict[str, list[float]] = {name: [] for name in hosts}
     prefix = ["nsenter", f"--net=/run/netns/{peer.name}"]
     for address in hosts.values():
-        until(lambda a=address: _answers(prefix, a), 60)
+        until(lambda a=address: answers(prefix, f"{a}:{PORT}"), 60)
     for _ in range(ROUNDS):
         for name, address in hosts.items():
             requests[name].append(web.load(prefix, f"http://{address}:{PORT}/small", SECONDS)[0])
@@ -103,9 +104,10 @@ def _compare(peer: Namespace, with_docker: bool) -> Iterator[Result]:
             yield Result(f"published port, {what}: to docker's", "", [ratio], at_least=_PARITY)
 
 
-def _answers(prefix: list[str], address: str) -> bool:
+def answers(prefix: list[str], place: str) -> bool:
+    """Whether the web server at an address and port does its work."""
     try:
-        web.load(prefix, f"http://{address}:{PORT}/small", 1, 1)
+        web.load(prefix, f"http://{place}/small", 1, 1)
     except (RuntimeError, OSError, subprocess.CalledProcessError):
         return False
     return True

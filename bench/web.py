@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from hypercontainer.guest.kernel import cache_directory
+from .debian import packages
 
 _NGINX = ("nginx",)
 _WRK = ("wrk", "libluajit-5.1-2")
@@ -31,38 +31,13 @@ http {
 COMMAND = ("/usr/sbin/nginx", "-c", "/etc/nginx.conf", "-e", "stderr")
 
 
-def _packages(names: tuple[str, ...]) -> Path:
-    """A directory with the files of Debian packages, fetched once."""
-    place = Path(cache_directory()) / "bench" / "-".join(names)
-    if place.is_dir():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent) as name:
-        directory = Path(name)
-        subprocess.run(
-            ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *names],
-            cwd=directory,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=_BOUND,
-        )
-        for package in directory.glob("*.deb"):
-            subprocess.run(
-                ["dpkg-deb", "-x", str(package), str(directory / "files")],
-                check=True,
-                timeout=_BOUND,
-            )
-        (directory / "files").rename(place)
-    return place
-
-
 def nginx_layer(tar: Path) -> Path:
     """A tar of a root directory that holds nginx, its libraries, and two files to serve."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for directory in ("tmp", "www", "etc", "usr/sbin", "usr/share/nginx", "var/log/nginx"):
             (root / directory).mkdir(parents=True)
-        program = _packages(_NGINX) / "usr/sbin/nginx"
+        program = packages(*_NGINX) / "usr/sbin/nginx"
         shutil.copy(program, root / "usr/sbin/nginx")
         needed = subprocess.run(
             ["ldd", str(program)], capture_output=True, text=True, check=True, timeout=_BOUND
@@ -92,7 +67,7 @@ def load(prefix: list[str], url: str, seconds: int, connections: int = 16) -> tu
 
     Raises RuntimeError when an answer was not what it should be.
     """
-    place = _packages(_WRK)
+    place = packages(*_WRK)
     libraries = next(place.glob("usr/lib/*/libluajit*")).parent
     done = subprocess.run(
         [

@@ -60,7 +60,10 @@ static int open_source(const struct mount_spec *mount)
         int share = open(SHARE_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (share < 0)
             return -1;
-        int fd = path_open(share, mount->share, O_PATH);
+        /* As a directory first: only so is a file system of its own mounted there, by virtiofs. */
+        int fd = path_open(share, mount->share, O_PATH | O_DIRECTORY);
+        if (fd < 0 && errno == ENOTDIR)
+            fd = path_open(share, mount->share, O_PATH);
         int saved = errno;
         close(share);
         errno = saved;

@@ -12,9 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "loop.h"
 #include "mounts.h"
 #include "net.h"
 #include "path.h"
+
+#define SHARE_WAIT_MS 10000
 
 /* Mix the host's bytes in, credited, and have the kernel's generator reseed. */
 static int add_entropy(const struct pod_spec *spec, struct failure *failure)
@@ -61,13 +64,30 @@ static int set_names(const struct pod_spec *spec, struct failure *failure)
     return 0;
 }
 
+/* The device of a share may have been plugged in after the boot: then the bus is looked at. */
+static int mount_when_there(const struct pod_spec *spec)
+{
+    int64_t end = monotonic_ms() + SHARE_WAIT_MS;
+    for (bool scanned = false;; scanned = true) {
+        int result = mount(spec->share_tag, SHARE_DIR, spec->share_fstype, 0,
+                           spec->share_options);
+        bool absent = result < 0 && errno == EINVAL && !strcmp(spec->share_fstype, "virtiofs");
+        if (!absent || monotonic_ms() > end)
+            return result;
+        if (!scanned)
+            write_file("/sys/bus/pci/rescan", "1");
+        else
+            usleep(5000);
+    }
+}
+
 static int mount_share(const struct pod_spec *spec, struct failure *failure)
 {
     if (!spec->share_tag)
         return 0;
     if (make_directories(SHARE_DIR, 0700) < 0)
         return fail_errno(failure, "mkdir " SHARE_DIR);
-    if (mount(spec->share_tag, SHARE_DIR, spec->share_fstype, 0, spec->share_options) < 0)
+    if (mount_when_there(spec) < 0)
         return fail_errno(failure, "mount of share %s as %s", spec->share_tag,
                           spec->share_fstype);
     return 0;

@@ -56,10 +56,10 @@ async def sandbox(directory: Path, **config: Any) -> AsyncIterator[SandboxClient
         await client.kill()
 
 
-async def read_streams(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """stdout and stderr, until the process is over."""
+async def read_streams(reader: asyncio.StreamReader, bound: float = BOUND) -> tuple[bytes, bytes]:
+    """stdout and stderr, until the process is over, in `bound` seconds."""
     found = {1: b"", 2: b""}
-    async with asyncio.timeout(BOUND):
+    async with asyncio.timeout(bound):
         while True:
             try:
                 header = await reader.readexactly(8)
@@ -80,14 +80,20 @@ async def feed(writer: asyncio.StreamWriter, data: bytes | None) -> None:
 
 
 async def collect(
-    client: SandboxClient, cid: str, pid: str, stdin: bytes | None, *, start: bool = False
+    client: SandboxClient,
+    cid: str,
+    pid: str,
+    stdin: bytes | None,
+    *,
+    start: bool = False,
+    bound: float = BOUND,
 ) -> Ran:
     """Attach to a process and wait for its end."""
     reader, writer = await client.attach(cid, pid, stdin=stdin is not None)
     if start:
         await client.start_container(cid)
     feeding = asyncio.create_task(feed(writer, stdin))
-    stdout, stderr = await read_streams(reader)
+    stdout, stderr = await read_streams(reader, bound)
     feeding.cancel()
     writer.close()
     return Ran(stdout, stderr, await asyncio.wait_for(client.wait(cid, pid), BOUND))

@@ -86,6 +86,17 @@ def test_a_share_is_named_by_its_path_whatever_it_holds() -> None:
     assert fsdev.count("security_model=passthrough") == 1
 
 
+def test_a_share_by_virtiofs_is_not_qemus_and_its_memory_is_shared() -> None:
+    machine = MACHINE._replace(share="/s", share_driver="virtiofs", memory_fd=9)
+    assert options(machine, "-fsdev") == []
+    assert options(machine, "-device") == options(MACHINE, "-device")
+    for incoming in (False, True):
+        (memory,) = options(machine._replace(incoming=incoming), "-object")
+        assert "share=on" in memory.split(",")
+    (memory,) = options(MACHINE._replace(memory_fd=9, incoming=True), "-object")
+    assert "share=off" in memory.split(",")
+
+
 def test_a_network_only_when_asked_for() -> None:
     machine = MACHINE._replace(network="user")
     assert options(machine, "-netdev") == ["user,id=net0"]

@@ -52,6 +52,7 @@ class Config:
     accel: str = "auto"
     hypervisor: str = "qemu"
     template: str = "auto"
+    share_driver: str = "9p"
     factory: Factory = field(default_factory=Factory)
     boot_timeout: float | None = None
     storage_base_size: int = 10 << 30
@@ -179,6 +180,13 @@ KEYS = (
         "auto: clone a booted VM, and make the template when there is none; use; off: boot",
         one_of("auto", "use", "off"),
         "template",
+    ),
+    Key(
+        "ShareDriver",
+        "9p",
+        "how directories get into a VM: 9p or virtiofs; see [volumes](volumes.md)",
+        one_of("9p", "virtiofs"),
+        "share_driver",
     ),
     Key(
         "BootTimeout",

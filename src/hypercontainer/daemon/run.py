@@ -96,6 +96,7 @@ async def _serve(
         accel=config.engine,
         template=config.template if config.factory.clones else "off",
         factory=config.factory,
+        share_driver=config.share_driver,
         boot_timeout=config.boot_timeout,
         disk_size=config.storage_base_size,
         log=config.log,

@@ -14,12 +14,13 @@ class Machine(NamedTuple):
     """A VM to be started.
 
     `memory_mib` is in MiB, `accel` is `kvm` or `tcg`, `share` the directory
-    exported over 9p ("" for none), `network` is `none` or `user`, `user_id`
-    the uid and gid that the VMM runs as (ignored with a share, whose server
-    needs to own files as the guest says), `jail` an empty directory for the
-    VMM's root file system ("" for none), `memory_fd` a memfd for its RAM (-1
-    for memory of its own), shared with it unless it starts as a clone:
-    `incoming` means that its state comes later, from a template.
+    that the guest is given ("" for none), `network` is `none` or `user`,
+    `user_id` the uid and gid that the VMM runs as (ignored when the VMM itself
+    serves the share, as files are owned as the guest says), `jail` an empty
+    directory for the VMM's root file system ("" for none), `memory_fd` a memfd
+    for its RAM (-1 for memory of its own); `incoming` means that its state
+    comes later, from a template. `share_driver` says who serves the share: `9p`
+    is the VMM, `virtiofs` a process beside it, which needs the RAM shared.
     """
 
     name: str
@@ -35,10 +36,34 @@ class Machine(NamedTuple):
     jail: str
     memory_fd: int = -1
     incoming: bool = False
+    share_driver: str = "9p"
+
+    @property
+    def served(self) -> str:
+        """The directory that the VMM itself serves, "" for none."""
+        return self.share if self.share_driver == "9p" else ""
+
+    @property
+    def has_virtiofs(self) -> bool:
+        """Whether a process beside the VMM serves the share."""
+        return bool(self.share) and self.share_driver == "virtiofs"
+
+
+class ShareServer(NamedTuple):
+    """A process that serves a VM's share, leader of its group; `socket` is for the VMM."""
+
+    pid: int
+    started: int
+    socket: socket.socket
+
+    def kill(self) -> None:
+        """SIGKILL, for a child of this process; the caller reaps it."""
+        if processes.alive(self.pid, self.started):
+            os.kill(self.pid, signal.SIGKILL)
 
 
 class Vmm(NamedTuple):
-    """A running VMM: its process, and our ends of its channels."""
+    """A running VMM: its process, our ends of its channels, and what serves its share."""
 
     pid: int
     started: int
@@ -47,6 +72,7 @@ class Vmm(NamedTuple):
     monitor: socket.socket
     console: socket.socket
     errors: int
+    server: ShareServer | None = None
 
     def kill(self) -> None:
         """SIGKILL, for a child of this process; the caller reaps it."""

@@ -252,6 +252,18 @@ class Qemu:
         line = f"hostfwd_remove net0 {protocol}:{host_ip}:{host_port}"
         await self._execute("human-monitor-command", **{"command-line": line})
 
+    async def plug_share(self, server: int, tag: str) -> None:
+        """Plug the file system of a vhost-user server, the other end of a socket. Raises VMError.
+
+        QEMU gets a copy of the descriptor.
+        """
+        await self._getfd("share", server)
+        backend = {"addr": {"type": "fd", "data": {"str": "share"}}, "server": False}
+        await self._execute("chardev-add", id="share", backend={"type": "socket", "data": backend})
+        await self._execute(
+            "device_add", driver="vhost-user-fs-pci", id="dev-share", chardev="share", tag=tag
+        )
+
     async def pause(self) -> None:
         """Stop the virtual CPUs."""
         await self._execute("stop")

@@ -12,7 +12,7 @@ import sys
 
 from ..errors import VMError
 from ..system import processes, syscalls
-from . import jail
+from . import jail, virtiofs
 from .machine import Machine, Vmm
 
 BINARY = "qemu-system-x86_64"
@@ -83,7 +83,8 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     ]
     if machine.memory_fd >= 0:
-        sharing = "off" if machine.incoming else "on"
+        # A clone's is private, unless another process serves its share and must see it.
+        sharing = "off" if machine.incoming and not machine.has_virtiofs else "on"
         argv += [
             *("-machine", "memory-backend=ram"),
             "-object",
@@ -95,8 +96,8 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     firmware = _firmware()
     if firmware is not None:
         argv += ["-bios", firmware]
-    if machine.share:
-        path = machine.share.replace(",", ",,")
+    if machine.served:
+        path = machine.served.replace(",", ",,")
         argv += [
             "-fsdev",
             f"local,id=share,path={path},security_model=passthrough,multidevs=remap",
@@ -139,13 +140,15 @@ def _arguments(machine: Machine) -> str:
 
 
 def start(machine: Machine) -> Vmm:
-    """Start QEMU as a child of this process, which it does not outlive. Raises VMError."""
+    """Start QEMU, and what serves its share, as children of this process, which they don't
+    outlive. Raises VMError."""
     ours: dict[str, socket.socket] = {}
     theirs: dict[str, socket.socket] = {}
     for name in CHANNELS:
         ours[name], theirs[name] = socket.socketpair()
     argv = command(machine, {name: end.fileno() for name, end in theirs.items()})
     errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
+    server = virtiofs.start(machine.share, errors_write) if machine.has_virtiofs else None
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -168,6 +171,7 @@ def start(machine: Machine) -> Vmm:
         ours["monitor"],
         ours["console"],
         errors_read,
+        server,
     )
 
 
@@ -205,10 +209,10 @@ def _enter_jail(argv: list[str], machine: Machine) -> bool:
     """
     kvm_user = None
     if machine.accel == "kvm" and os.path.exists(jail.KVM):
-        kvm_user = 0 if machine.share else machine.user_id
+        kvm_user = 0 if machine.served else machine.user_id
     files = [argv[0], machine.kernel, machine.initrd]
     try:
-        return jail.enter(machine.jail, files, machine.share, kvm_user)
+        return jail.enter(machine.jail, files, machine.served, kvm_user)
     except PermissionError as error:
         os.write(2, f"QEMU runs without a root of its own: {error}\n".encode())
         return False
@@ -218,7 +222,7 @@ def _drop_privileges(machine: Machine, *, own_kvm: bool) -> None:
     borrowed = machine.accel == "kvm" and not own_kvm
     groups = _kvm_groups() if borrowed else []
     os.setgroups(groups)
-    if machine.share:
+    if machine.served:
         syscalls.keep_only_capabilities(_SHARE_CAPABILITIES)
         return
     syscalls.keep_only_capabilities(())

@@ -20,9 +20,9 @@ import signal
 from typing import Any, NamedTuple
 
 from ..system import processes
-from ..system.files import write_atomic
-from .machine import TEMPLATES, Machine
-from .qemu_start import CHANNELS, binary, command
+from ..system.files import copy_sparse, write_atomic
+from .machine import TEMPLATES, Machine, Vmm
+from .qemu_start import CHANNELS, binary, command, start
 
 DIRECTORY = TEMPLATES
 MAX_TEMPLATES = 8
@@ -69,7 +69,7 @@ def key(machine: Machine) -> str:
 
 def _command(machine: Machine) -> list[str]:
     """QEMU's command line, without what differs between VMs that can be clones of one."""
-    same = machine._replace(name="", share="share" if machine.share else "", memory_fd=-1)
+    same = machine._replace(name="", share="share" if machine.served else "", memory_fd=-1)
     return command(same, dict.fromkeys(CHANNELS, 0))
 
 
@@ -115,9 +115,29 @@ def _meta(name: str) -> dict[str, Any] | None:
     return meta if all(isinstance(meta.get(k), t) for k, t in wanted.items()) else None
 
 
+def start_vm(machine: Machine, found: Template | None) -> Vmm:
+    """Start a VM that boots, or with a template one that waits for its state. Raises as `start`."""
+    if machine.has_virtiofs:
+        return _start_shared(machine, found)
+    if found is None:
+        return start(machine)
+    return start(machine._replace(memory_fd=found.memory_fd, incoming=True))
+
+
+def _start_shared(machine: Machine, found: Template | None) -> Vmm:
+    """With RAM that the share's server sees too: it can't be a private view of the template's."""
+    memory_fd = new_memory(machine)
+    try:
+        if found is not None:
+            copy_sparse(found.memory_fd, memory_fd)
+        return start(machine._replace(memory_fd=memory_fd, incoming=found is not None))
+    finally:
+        os.close(memory_fd)
+
+
 def new_memory(machine: Machine) -> int:
-    """A memfd for the RAM of a VM that becomes a template. Raises OSError."""
-    fd = os.memfd_create("hyper-template", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    """A memfd for the RAM of a VM that becomes a template, or shares it. Raises OSError."""
+    fd = os.memfd_create("hyper-memory", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     os.ftruncate(fd, machine.memory_mib << 20)
     return fd
 
@@ -147,7 +167,7 @@ def store(
         "cpus": machine.cpus,
         "memory_mib": machine.memory_mib,
         "append": machine.append,
-        "share": bool(machine.share),
+        "share": bool(machine.served),
         "network": machine.network,
     }
     write_atomic(os.path.join(directory, "meta.json"), json.dumps(meta).encode())

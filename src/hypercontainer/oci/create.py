@@ -210,6 +210,7 @@ def _vm(args: argparse.Namespace, config: dict[str, Any], *, host_network: bool)
         initrd=args.initrd or read_text(kernel, "initrd", "vm.kernel.") or None,
         append=" ".join(read_texts(kernel, "parameters", "vm.kernel.")),
         share=True,
+        share_driver=args.share,
         linger=False,
         network="user" if host_network else "none",
         template=args.template,

@@ -27,14 +27,14 @@ _WALL = "the program is behind the VM's wall, not under the host's"
 
 _TABLE: tuple[tuple[str, str, str], ...] = (
     ("ociVersion", APPLIED, "1.x is taken, another one refused"),
-    ("root.path", APPLIED, "shared with the VM over 9p"),
+    ("root.path", APPLIED, "shared with the VM"),
     ("root.readonly", APPLIED, "in the guest"),
     ("hostname", APPLIED, "in the guest; needs a uts namespace"),
     ("domainname", APPLIED, "in the guest; needs a uts namespace"),
     ("annotations.*", APPLIED, "in the state; those of Kubernetes' engines name the pod's VM"),
     # -- mounts
     ("mounts[].destination", APPLIED, "in the guest; made when it is missing"),
-    ("mounts[].source", APPLIED, "of a bind mount: shared with the VM over 9p"),
+    ("mounts[].source", APPLIED, "of a bind mount: shared with the VM"),
     ("mounts[].type", APPLIED, "in the guest; cgroup means cgroup v2"),
     (
         "mounts[].options",
@@ -42,8 +42,8 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
         "in the guest: flags, recursive ones, propagation, tmpcopyup, the file system's own;"
         " what is mounted below a bind mount on the host is one file system in the guest",
     ),
-    ("mounts[].uidMappings", REFUSED, "idmapped mounts are not supported over 9p"),
-    ("mounts[].gidMappings", REFUSED, "idmapped mounts are not supported over 9p"),
+    ("mounts[].uidMappings", REFUSED, "idmapped mounts are not supported on a share"),
+    ("mounts[].gidMappings", REFUSED, "idmapped mounts are not supported on a share"),
     # -- process
     ("process.terminal", APPLIED, "a pty in the guest, joined to one on the host"),
     ("process.consoleSize.height", APPLIED, "in the guest"),

@@ -59,6 +59,12 @@ def parser(argv: list[str] | None = None) -> Parser:
         metavar="N",
         help="VMs kept ready for the next runs, for five minutes after the last (0: none)",
     )
+    top.add_argument(
+        "--share",
+        choices=("9p", "virtiofs"),
+        default=os.environ.get("HYPER_SHARE", "9p"),
+        help="how the root file system and bind mounts get into the VM",
+    )
     top.add_argument("--kernel", help="guest kernel")
     top.add_argument("--initrd", help="guest initrd")
     top.add_argument("--default_cpus", type=int, default=1, help="CPUs of a VM without limits")

@@ -22,6 +22,7 @@ class Defaults:
     initrd: str | None = None
     accel: str = "auto"
     template: str = "auto"
+    share_driver: str = "9p"
     boot_timeout: float | None = None
     disk_size: int = 10 << 30
     log: LogConfig = field(default_factory=LogConfig)
@@ -34,6 +35,7 @@ class Defaults:
             "template": self.template,
             "kernel": self.kernel,
             "initrd": self.initrd,
+            "share_driver": self.share_driver,
             "boot_timeout": self.boot_timeout,
         }
 

@@ -9,6 +9,7 @@ from ..guest.fields import read_integer, read_object
 _ACCELS = ("auto", "kvm", "tcg")
 _NETWORKS = ("none", "user")
 _TEMPLATES = ("auto", "use", "off")
+SHARE_DRIVERS = ("9p", "virtiofs")
 MIN_MEMORY_MIB = 48
 _GUEST_MEMORY_MIB = 64
 
@@ -20,7 +21,8 @@ class VMConfig:
     `kernel` and `initrd` of None mean hyperkernel, else the distribution's;
     `append` is added to the kernel's command line; `boot_timeout` is in
     seconds, None scales it to the engine and the host's load; `share` gives
-    the VM a 9p share, which bind mounts and directory root file systems need;
+    the VM a share, which bind mounts and directory root file systems need, by
+    `share_driver`, 9p or virtiofs;
     with `linger` false the VM ends with its last container; `ephemeral` says
     that nobody wants its disks afterwards; `network` is none or user;
     `template` is auto (clone a booted VM, and make a template when there is
@@ -38,6 +40,7 @@ class VMConfig:
         append: str = "",
         boot_timeout: float | None = None,
         share: bool = False,
+        share_driver: str = "9p",
         linger: bool = True,
         ephemeral: bool = False,
         network: str = "none",
@@ -51,6 +54,7 @@ class VMConfig:
         self.append = append
         self.boot_timeout = boot_timeout
         self.share = share
+        self.share_driver = share_driver
         self.linger = linger
         self.ephemeral = ephemeral
         self.network = network
@@ -71,6 +75,10 @@ class VMConfig:
             raise BadRequest(f"network: {self.network!r} is none of {', '.join(_NETWORKS)}")
         if self.template not in _TEMPLATES:
             raise BadRequest(f"template: {self.template!r} is none of {', '.join(_TEMPLATES)}")
+        if self.share_driver not in SHARE_DRIVERS:
+            raise BadRequest(
+                f"share driver: {self.share_driver!r} is none of {', '.join(SHARE_DRIVERS)}"
+            )
         if self.boot_timeout is not None and self.boot_timeout <= 0:
             raise BadRequest(f"boot timeout: {self.boot_timeout} s is not positive")
 

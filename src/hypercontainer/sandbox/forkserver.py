@@ -25,7 +25,10 @@ _MAX_READY = 64
 _QUIET = 0.15
 _FIRST_DELAY, _LAST_DELAY = 1.0, 60.0
 _MAKING_BOUND = 300.0
-_SHAPE = ("cpus", "memory_mib", "accel", "kernel", "initrd", "append", "share", "network")
+_SHAPE = (
+    *("cpus", "memory_mib", "accel", "kernel", "initrd", "append"),
+    *("share", "share_driver", "network"),
+)
 
 
 class _Shape:

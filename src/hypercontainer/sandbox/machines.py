@@ -31,5 +31,6 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
         network=config.network,
         user_id=_FIRST_UID + os.getpid(),
         jail=jail,
+        share_driver=config.share_driver,
     )
     return machine, why

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from ..hypervisor.machine import Vmm
 from ..system import cgroups, processes, syscalls
 from ..system.files import write_atomic
 
@@ -32,14 +33,14 @@ def enter_namespace(mounts: int) -> None:
     os.chdir("/")
 
 
-def take(state_dir: str, wanted: dict[str, Any], vmm: int = 0) -> None:
+def take(state_dir: str, wanted: dict[str, Any], vmm: Vmm | None = None) -> None:
     """Take the place of `describe` with this process and its VMM, and say in `state_dir` who we
     are: a command that is killed meanwhile leaves no other trace. Raises OSError."""
     name_process("hyper-sandbox")
     pid = os.getpid()
     started = processes.start_time(pid) or 0
     write_atomic(os.path.join(state_dir, LAUNCHED), f"{pid} {started}".encode())
-    for member in (pid, vmm) if vmm else (pid,):
+    for member in (pid, *_members(vmm)):
         cgroups.enter(wanted.get("group", []), member)
         adjust = wanted.get("oom_score_adj", 0)
         try:
@@ -47,6 +48,18 @@ def take(state_dir: str, wanted: dict[str, Any], vmm: int = 0) -> None:
                 file.write(str(adjust))
         except OSError:
             continue
+
+
+def leaders(vmm: Vmm | None) -> list[int]:
+    """The processes of a VM that lead groups: the VMM, and what serves its share."""
+    if vmm is None:
+        return []
+    return [vmm.pid, vmm.server.pid] if vmm.server else [vmm.pid]
+
+
+def _members(vmm: Vmm | None) -> list[int]:
+    """All processes of a VM; virtiofsd is a child of the one that we started."""
+    return [pid for leader in leaders(vmm) for pid in (leader, *processes.children(leader))]
 
 
 def name_process(name: str) -> None:

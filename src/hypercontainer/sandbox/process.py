@@ -16,7 +16,6 @@ from .. import __version__
 from ..errors import HyperError, VMError, to_wire
 from ..hypervisor import template
 from ..hypervisor.machine import Machine, Vmm
-from ..hypervisor.qemu_start import start
 from ..system import processes
 from .config import VMConfig
 from .machines import machine_of
@@ -47,7 +46,7 @@ def run(state_dir: str, request: dict[str, Any]) -> int:
         machine, why = machine_of(request["id"], state_dir, config)
         share = Share(machine.share) if machine.share else None
         found = template.find(machine) if config.template != "off" else None
-        vmm = start(_clone_of(machine, found))
+        vmm = template.start_vm(machine, found)
     except (HyperError, OSError) as error:
         report({"error": to_wire(error if isinstance(error, HyperError) else VMError(str(error)))})
         return 1
@@ -55,12 +54,6 @@ def run(state_dir: str, request: dict[str, Any]) -> int:
 
     run_it = _run(request["id"], state_dir, config, machine, why, vmm, share, found)
     return asyncio.run(run_it)
-
-
-def _clone_of(machine: Machine, found: template.Template | None) -> Machine:
-    if found is None:
-        return machine
-    return machine._replace(memory_fd=found.memory_fd, incoming=True)
 
 
 def report(line: dict[str, Any]) -> bool:
@@ -90,7 +83,7 @@ async def _run(
     vm = VirtualMachine(machine, vmm, sandbox.on_event)
     await vm.open(console)
     if found is not None and not await _cloned(vm, found, sandbox_id):
-        found, vmm = None, start(machine)
+        found, vmm = None, template.start_vm(machine, None)
         vm = VirtualMachine(machine, vmm, sandbox.on_event)
         await vm.open(console)
     own = about(machine, why, vmm, found.key if found else "")

@@ -16,7 +16,6 @@ from typing import Any
 from ..errors import HyperError
 from ..hypervisor import template
 from ..hypervisor.machine import Machine, Vmm
-from ..hypervisor.qemu_start import start
 from ..system import syscalls
 from ..system.syscalls import MS_REC, MS_SLAVE
 from . import place
@@ -45,7 +44,7 @@ def run(vm: dict[str, Any], sock: socket.socket) -> int:
     if found is None:
         return NO_TEMPLATE
     share = Share(machine.share) if machine.share else None
-    vmm = start(machine._replace(memory_fd=found.memory_fd, incoming=True))
+    vmm = template.start_vm(machine, found)
     if share is not None:
         own = place.namespace()
         share.leave(own, host)
@@ -143,9 +142,10 @@ class _Ready:
         state_dir = request["state_dir"]
         vm, vmm = self._vm, self._vm.vmm
         # The kernel may take 10 ms to move a process to another group, but starts wait for it.
-        moving = asyncio.create_task(asyncio.to_thread(place.take, state_dir, request, vmm.pid))
-        for kind, who in ((os.PRIO_PROCESS, 0), (os.PRIO_PGRP, vmm.pid)):
-            os.setpriority(kind, who, 0)
+        moving = asyncio.create_task(asyncio.to_thread(place.take, state_dir, request, vmm))
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        for leader in place.leaders(vmm):
+            os.setpriority(os.PRIO_PGRP, leader, 0)
         config = VMConfig.from_json(request["vm"])
         sandbox = Sandbox(request["id"], state_dir, config, self._share)
         self._on_event = sandbox.on_event
@@ -178,7 +178,7 @@ class _Ready:
         # Not in a thread: QEMU ends with the thread that started it.
         place.enter_namespace(self._own)
         try:
-            vmm = start(machine)
+            vmm = template.start_vm(machine, None)
         finally:
             place.enter_namespace(here)
             os.close(here)

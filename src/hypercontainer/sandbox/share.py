@@ -1,4 +1,4 @@
-"""The directory that the VM sees over 9p, in a mount namespace of the sandbox's own.
+"""The directory that the VM is given a share of, in a mount namespace of the sandbox's own.
 
 What is bound there vanishes with the sandbox process, whatever ends it.
 """
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..errors import BadRequest
 from ..system import syscalls
-from ..system.syscalls import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, MS_SLAVE
+from ..system.syscalls import MS_REC, MS_SHARED, MS_SLAVE
 from ..system.threads import in_mount_namespace
 
 _SIZE = "size=1m,mode=755"
@@ -31,7 +31,7 @@ class Share:
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount("", "/", "", MS_REC | MS_SLAVE)
         syscalls.mount("hyper", root, "tmpfs", 0, _SIZE)
-        # QEMU's namespace, a copy of ours, gets what is bound here later.
+        # The namespace of what serves it, a copy of ours, gets what is bound here later.
         syscalls.mount("", root, "", MS_SHARED)
 
     def leave(self, own: int, host: int) -> None:
@@ -80,9 +80,10 @@ def _attach(tree: int, target: str, is_directory: bool, read_only: bool) -> None
         os.mkdir(target)
     else:
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-    syscalls.move_mount(tree, target)
     if read_only:
-        syscalls.mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+        # Before: the server's namespace gets a copy of the mount as it is when it is attached.
+        syscalls.make_read_only(tree)
+    syscalls.move_mount(tree, target)
 
 
 def _detach_all(directory: str) -> None:

@@ -17,6 +17,7 @@ from ..hypervisor.machine import Machine, Vmm
 from ..hypervisor.qemu import Qemu
 from ..hypervisor.qemu_start import SHARE_TAG
 from ..hypervisor.template import Template
+from ..system import processes
 from ..system.patience import patience
 from .console import ConsoleLog
 
@@ -26,6 +27,10 @@ _REQUEST_BOUND = {"kvm": 30.0, "tcg": 90.0}
 _CLONE_BOUND = 5.0
 _RENEW_BOUND = 2.0
 _MAX_ERRORS = 8192
+_SHARE_OPTIONS = {
+    "9p": "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client",
+    "virtiofs": "",
+}
 # What QEMU's user-mode network expects of its guest.
 _USER_NIC = {"device": "eth0", "addresses": ["10.0.2.15/24"], "up": True}
 _USER_ROUTE = {"routes": [{"dest": "default", "gateway": "10.0.2.2", "device": "eth0"}]}
@@ -55,6 +60,9 @@ class VirtualMachine:
         self.streams = await StreamChannel.open(self.vmm.streams, self.kill_for)
         self._pidfd = os.pidfd_open(self.vmm.pid)
         loop.add_reader(self._pidfd, self._reap)
+        if (server := self.vmm.server) is not None:
+            pidfd = os.pidfd_open(server.pid)
+            loop.add_reader(pidfd, self._reap_server, server.pid, pidfd)
 
     def _read_errors(self) -> None:
         try:
@@ -76,6 +84,16 @@ class VirtualMachine:
         self.control.fail("the virtual machine is gone")
         if not self.ended.done():
             self.ended.set_result(self._broken or self._death(status))
+
+    def _reap_server(self, pid: int, pidfd: int) -> None:
+        """It ends with QEMU; before, whatever the guest wants of the share would hang."""
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        if processes.alive(self.vmm.pid, self.vmm.started):
+            code = os.waitstatus_to_exitcode(status)
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            self.kill_for(f"virtiofsd, which serves the share, {how}")
 
     def _death(self, status: int) -> str:
         said = self._errors.decode(errors="replace").strip().splitlines()
@@ -142,6 +160,10 @@ class VirtualMachine:
             raise self._not_up(reason) from error
 
     async def _set_up(self, pod: dict[str, Any], bound: float) -> None:
+        if (server := self.vmm.server) is not None:
+            # Not before: a VM with it can't be saved as a template.
+            with server.socket:
+                await self.qemu.plug_share(server.socket.fileno(), SHARE_TAG)
         await self.control.request(Code.STARTPOD, self._setup(pod), timeout=bound)
         if self.machine.network == "user":
             await self.control.request(Code.SETUPINTERFACE, _USER_NIC, timeout=bound)
@@ -159,11 +181,9 @@ class VirtualMachine:
     def _setup(self, pod: dict[str, Any]) -> dict[str, Any]:
         payload = _identity(pod)
         if self.machine.share:
-            payload["share"] = {
-                "tag": SHARE_TAG,
-                "fstype": "9p",
-                "options": "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client",
-            }
+            driver = self.machine.share_driver
+            options = _SHARE_OPTIONS[driver]
+            payload["share"] = {"tag": SHARE_TAG, "fstype": driver, "options": options}
         return payload
 
     async def request(self, code: Code, payload: dict[str, Any] | None = None) -> dict[str, Any]:

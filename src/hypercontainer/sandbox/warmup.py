@@ -17,6 +17,7 @@ from typing import Any
 from ..guest import spec
 from ..guest.protocol import Code
 from ..hypervisor import template
+from ..system.files import copy_sparse
 from .containers import INIT, Process
 from .share import Share
 from .vm import VirtualMachine
@@ -114,16 +115,8 @@ def _private_copy(path: str) -> int:
     copy = os.memfd_create("hyper-warm-up", os.MFD_CLOEXEC)
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            os.ftruncate(copy, size)
-            offset = 0
-            while offset < size:
-                try:
-                    begin = os.lseek(file.fileno(), offset, os.SEEK_DATA)
-                except OSError:
-                    break
-                offset = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
-                os.pwrite(copy, os.pread(file.fileno(), offset - begin, begin), begin)
+            os.ftruncate(copy, os.fstat(file.fileno()).st_size)
+            copy_sparse(file.fileno(), copy)
     except BaseException:
         os.close(copy)
         raise

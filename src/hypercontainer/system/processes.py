@@ -26,6 +26,15 @@ def start_time(pid: int) -> int | None:
     return int(fields[19])
 
 
+def children(pid: int) -> list[int]:
+    """The children of a process's first thread (proc(5)); none where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def alive(pid: int, started: int) -> bool:
     """Whether the process that had `pid` and start time `started` still runs."""
     return pid > 0 and start_time(pid) == started

@@ -46,8 +46,11 @@ _SYS_PIDFD_SEND_SIGNAL = 424
 # The numbers of these are the same on every architecture.
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_MOUNT_SETATTR = 442
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
+_AT_EMPTY_PATH = 0x1000
+_MOUNT_ATTR_RDONLY = 1
 _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -95,6 +98,18 @@ def open_tree(path: str) -> int:
     return _check(
         _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, path.encode(), flags), f"mount of {path}"
     )
+
+
+def make_read_only(tree: int) -> None:
+    """Make all mounts of what `open_tree` gave read-only (mount_setattr(2)). Raises OSError."""
+    # struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
+    flags = _AT_EMPTY_PATH | _AT_RECURSIVE
+    result = _libc.syscall(
+        *(_SYS_MOUNT_SETATTR, tree, b"", flags, ctypes.byref(attributes)),
+        ctypes.c_size_t(ctypes.sizeof(attributes)),
+    )
+    _check(result, "mount_setattr")
 
 
 def move_mount(tree: int, target: str) -> None:
