@@ -18,7 +18,7 @@ PACKAGE = "qemu-system-common"
 # Debian 12's place, that of the separate package of later versions, and the usual one.
 _PLACES = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
 # Each bound directory is a file system of its own in the guest, with its own inode numbers.
-_OPTIONS = ("announce_submounts", "xattr", "cache=auto", "timeout=0", "log_level=err")
+_OPTIONS = ("announce_submounts", "xattr", "cache=always", "timeout=0", "log_level=err")
 
 
 def find() -> str:
