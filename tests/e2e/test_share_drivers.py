@@ -75,7 +75,7 @@ async def test_special_files_can_be_made(vm: SandboxClient, tree: Path, tmp_path
 @pytest.fixture
 def matrix(tmp_path: Path) -> None:
     source = Path(__file__).with_name("share_matrix.c")
-    command = ["musl-gcc", "-static", "-o", tmp_path / "matrix", source]
+    command = ["musl-gcc", "-static", "-o", str(tmp_path / "matrix"), str(source)]
     subprocess.run(command, check=True, timeout=60)
 
 
