@@ -233,7 +233,7 @@ static int build_container(const struct child *child, int *slave, struct failure
 static int enter_container(const struct child *child, int *slave, struct failure *failure)
 {
     int master = -1;
-    if (cgroup_join(child->container->id, child->init_pid, failure) < 0)
+    if (!child->in_cgroup && cgroup_join(child->container->id, child->init_pid, failure) < 0)
         return -1;
     /* /dev/null of the VM: the container's own may be anything. */
     if (!child->process->terminal && set_standard_fds(child, -1, failure) < 0)
@@ -268,7 +268,6 @@ _Noreturn static void serve_archive(const struct child *child)
     struct failure failure = {0};
     if (set_standard_fds(child, -1, &failure) < 0)
         give_up(child, &failure);
-    send_report(child, REPORT_READY, NULL, -1);
     send_report(child, REPORT_EXECUTING, NULL, -1);
     close(child->report);
     _exit(archive_run(child, &failure));
@@ -281,7 +280,6 @@ _Noreturn static void serve_connection(const struct child *child)
     int sock = connect_open(child, &failure);
     if (sock < 0 || set_standard_fds(child, -1, &failure) < 0)
         give_up(child, &failure);
-    send_report(child, REPORT_READY, NULL, -1);
     send_report(child, REPORT_EXECUTING, NULL, -1);
     close(child->report);
     connect_carry(sock);
@@ -316,13 +314,15 @@ _Noreturn void child_run(const struct child *child)
         (!child->process->idle && process_prepare(child->process, &program, &failure) < 0))
         give_up(child, &failure);
     give_standard_fds(program.identity.uid);
-    send_report(child, REPORT_READY, NULL, master);
-    if (child->spec)
+    if (child->spec) {
+        send_report(child, REPORT_READY, NULL, master);
         wait_for_start(child);
+    }
     if (child->process->idle)
         stay_idle();
     syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
-    send_report(child, REPORT_EXECUTING, NULL, -1); /* the filter may forbid it later */
+    /* The filter may forbid it later. */
+    send_report(child, REPORT_EXECUTING, NULL, child->spec ? -1 : master);
     if (process_confine(child->process, &program, &failure) == 0)
         process_execute(child->process, &program, &failure);
     give_up(child, &failure);

@@ -8,7 +8,7 @@
 struct container;
 
 enum report_kind {
-    REPORT_READY,     /* set up; carries the pty's master for a terminal */
+    REPORT_READY,     /* set up, and waiting for a byte */
     REPORT_EXECUTING, /* the end of the socket after this means: executed */
     REPORT_FAILED,
 };
@@ -23,6 +23,7 @@ struct child {
     int in, out, err;     /* -1: /dev/null, or the terminal */
     int join[NS_COUNT];   /* pidfds whose namespaces a new container joins, or -1 */
     int init;             /* EXECCMD: pidfd of the container's init, else -1 */
+    bool in_cgroup;       /* it was made in the container's cgroup */
     pid_t init_pid;
     const struct container *container;
     const struct container_spec *spec; /* NULL for EXECCMD */

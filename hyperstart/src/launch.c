@@ -77,8 +77,37 @@ static int open_plumbing(const struct process_spec *process, struct plumbing *pl
     return 0;
 }
 
+#ifndef CLONE_INTO_CGROUP /* musl does not have it */
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+/* struct clone_args of clone3(2), up to the cgroup. */
+struct clone_arguments {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+        set_tid_size, cgroup;
+};
+
+/* Fork into the container's cgroup: being moved there takes longer than the fork. It does not
+ * work where the group may have no processes, or no more; then the child joins it, or one below. */
+static pid_t fork_in_cgroup(struct child *child)
+{
+    int group = cgroup_open(child->container->id, "", O_PATH | O_DIRECTORY);
+    struct clone_arguments arguments = {.flags = CLONE_INTO_CGROUP,
+                                        .exit_signal = SIGCHLD,
+                                        .cgroup = (uint64_t)group};
+    child->in_cgroup = true;
+    pid_t pid = group < 0 ? -1 : (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (pid < 0) {
+        child->in_cgroup = false;
+        pid = fork();
+    }
+    if (pid && group >= 0)
+        close(group);
+    return pid;
+}
+
 /* Fork into a new pid namespace, or into that of the process `pidfd`. */
-static pid_t fork_into(bool new_pid_namespace, int pidfd)
+static pid_t fork_into(struct child *child, bool new_pid_namespace, int pidfd)
 {
     if (new_pid_namespace)
         return (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
@@ -87,7 +116,7 @@ static pid_t fork_into(bool new_pid_namespace, int pidfd)
     int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
     pid_t pid = -1;
     if (own >= 0 && !setns(pidfd, CLONE_NEWPID)) {
-        pid = fork();
+        pid = child->spec ? fork() : fork_in_cgroup(child);
         if (pid && setns(own, CLONE_NEWPID) < 0)
             die("return to the own pid namespace: %s", strerror(errno));
     }
@@ -129,10 +158,7 @@ static void take_master(struct process *process, int master)
 
 static void handle_ready(struct process *process)
 {
-    bool is_init = process->container->init == process;
-    process->state = is_init ? PROCESS_CREATED : PROCESS_STARTING;
-    if (!is_init)
-        return;
+    process->state = PROCESS_CREATED;
     process->known = true;
     control_ack_pid(process->seq, process->pid);
     process->seq = 0;
@@ -212,8 +238,9 @@ int launch(struct container *container, const struct container_spec *spec,
     };
     for (int kind = 0; kind < NS_COUNT; kind++)
         child.join[kind] = spec ? init_pidfd(spec->join[kind]) : -1;
-    pid_t pid = spec ? fork_into(spec->unshare & CLONE_NEWPID, child.join[NS_PID])
-                     : fork_into(false, process_spec->archive || process_spec->connect ? -1 : child.init);
+    bool outside = process_spec->archive || process_spec->connect;
+    pid_t pid = spec ? fork_into(&child, spec->unshare & CLONE_NEWPID, child.join[NS_PID])
+                     : fork_into(&child, false, outside ? -1 : child.init);
     if (pid == 0)
         child_run(&child);
     if (pid < 0) {
