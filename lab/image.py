@@ -5,6 +5,8 @@ installed, so that no initramfs is made that nothing starts from.
 """
 
 import hashlib
+import re
+import shlex
 import stat
 import subprocess
 import tempfile
@@ -31,11 +33,14 @@ _MODULES = (
     *("virtio_pci", "virtio_blk", "squashfs", "overlay", "ext4", "crc32c_generic"),
     *("virtio_console", "tun"),
 )
+# Sources for Debian that are not Debian's, as tools/fresh-machine knows them.
+_OTHERS = re.compile(r"^(deb|URIs:).*(cloud|node|docker)", re.M)
 _UNUSED = ("man", "doc", "locale", "info", "lintian", "bug")
 
 
 class Wanted(NamedTuple):
-    """A system: Debian packages, and files of /boot to be had outside, such as a hypervisor."""
+    """A system: Debian packages, and files of /boot to be had outside, such as a hypervisor, by
+    their names without `.gz`."""
 
     name: str
     packages: tuple[str, ...]
@@ -127,8 +132,10 @@ def _copy_modules(modules: Path, target: Path) -> None:
 
 def _make_root(wanted: Wanted, modules: Path, result: Path) -> None:
     """mmdebstrap's tar stream as a squashfs, with the modules; the boot files beside it."""
-    hooks = [f"mkdir -p $1/usr/lib/modules && cp -a {modules} $1/usr/lib/modules/"]
-    hooks += [f"cp $1/boot/{name} {result}/" for name in wanted.boot_files]
+    kept, source = shlex.quote(str(result)), shlex.quote(str(modules))
+    hooks = [f"mkdir -p $1/usr/lib/modules && cp -a {source} $1/usr/lib/modules/"]
+    # QEMU starts no hypervisor that is compressed.
+    hooks += [f"gzip -dc $1/boot/{name}.gz >{kept}/{name}" for name in wanted.boot_files]
     argv = [
         *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--format=tar"),
         f"--include={','.join(wanted.packages)}",
@@ -166,7 +173,8 @@ def _debian_sources() -> list[str]:
         *sorted(parts.glob("*.sources")),
     ):
         text = path.read_text() if path.exists() else ""
-        if RELEASE in text or "debian-archive-keyring" in text:
+        debians = RELEASE in text or "debian-archive-keyring" in text
+        if debians and not _OTHERS.search(text):
             found.append(str(path))
     if not found:
         raise LabError(f"no apt source of Debian's {RELEASE} in /etc/apt: add one")

@@ -157,7 +157,10 @@ def _command(boot: Boot, serial_log: Path, port: int, scratch: int) -> list[str]
 
 def _kernel(boot: Boot) -> list[str]:
     """Started directly; or by the hypervisor, which gets kernel and initramfs as modules."""
-    arguments = f"{boot.arguments} lab.layers={len(boot.layers)}{tsc_argument()}"
+    # Xen has the serial port to itself, and shows there what its console gets.
+    console = "ttyS0" if boot.hypervisor is None else "hvc0"
+    layers = len(boot.layers)
+    arguments = f"console={console} {boot.arguments} lab.layers={layers}{tsc_argument()}"
     if boot.hypervisor is None:
         started, initrd, own = boot.kernel, str(boot.initramfs), arguments
     else:

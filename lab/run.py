@@ -1,5 +1,6 @@
 """Building a lab's machine, starting it, and running tests in it."""
 
+import os
 import shlex
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from hypercontainer.guest.kernel import cache_directory
 
 from . import project
 from .cache import Cache
+from .errors import LabError
 from .image import REPOSITORY, Image, build
 from .labs import Lab
 from .machine import Boot, Machine
@@ -21,7 +23,7 @@ OUT = REPOSITORY / "build" / "lab"
 _SET_UP_BOUND = 300.0
 _TESTS_BOUND = 3600.0
 _ARGUMENTS = (
-    "console=ttyS0 loglevel=5 panic=-1 no_timer_check tsc=reliable random.trust_cpu=on"
+    "loglevel=5 panic=-1 no_timer_check tsc=reliable random.trust_cpu=on"
     " mitigations=off net.ifnames=0"
 )
 
@@ -31,6 +33,8 @@ def run(lab: Lab, arguments: list[str], *, shell: bool) -> int:
 
     With `shell` the lines of stdin are run instead. Raises LabError.
     """
+    if os.geteuid() != 0:
+        raise LabError("mmdebstrap and the guest's files need root: run make lab as root")
     cache = Cache(Path(cache_directory()) / "lab")
     image = build(cache, lab.wanted())
     python = project.python(cache)

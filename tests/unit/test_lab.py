@@ -17,7 +17,7 @@ from lab.commands import Commands
 from lab.errors import LabError
 from lab.labs import LABS
 
-AGENT = Path(__file__).parents[2] / "lab" / "guest" / "agent"
+REPOSITORY = Path(__file__).parents[2]
 
 
 def answered(*pieces: bytes) -> tuple[Commands, list[bytes]]:
@@ -164,7 +164,7 @@ def test_a_hypervisor_starts_the_kernel(tmp_path: Path) -> None:
     assert argv[argv.index("-kernel") + 1] == "/xen"
     assert argv[argv.index("-append") + 1] == "dom0_mem=1G"
     kernel, _, initramfs = argv[argv.index("-initrd") + 1].rpartition(",")
-    assert kernel.startswith("/k quiet lab.layers=2")
+    assert kernel.startswith("/k console=hvc0 quiet lab.layers=2")
     assert initramfs == "/i"
 
 
@@ -176,8 +176,16 @@ def test_the_key_of_an_image_is_that_of_its_inputs() -> None:
     assert image._key(more) != image._key(wanted)
 
 
+def test_the_tests_of_labs_are_there() -> None:
+    for lab in LABS.values():
+        for wanted in lab.tests:
+            path, _, name = wanted.partition("::")
+            assert (REPOSITORY / path).exists(), path
+            assert not name or f"def {name}(" in (REPOSITORY / path).read_text(), wanted
+
+
 def test_the_guests_scripts_are_sound() -> None:
-    for script in AGENT.parent.iterdir():
+    for script in (REPOSITORY / "lab" / "guest").iterdir():
         if script.read_bytes().startswith(b"#!"):
             assert os.access(script, os.X_OK), script
             subprocess.run(["sh", "-n", str(script)], check=True, timeout=10)
