@@ -9,7 +9,7 @@ PYTEST := $(PYTHON) -m pytest
 PREFIX := /usr/local
 UNITDIR := $(PREFIX)/lib/systemd/system
 
-.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lab lint format fuzz-api hyperkernel \
+.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lab lab-xen lint format fuzz-api hyperkernel \
 	distribution-kernel kernel initrd hyperstart fuzz bench install clean
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo 'make test-crashes hyperd killed before every step of what it does (as root, 15 minutes)'
 	@echo 'make soak         pods come and go while hyperd is killed; DURATION=540 SEED=N (as root)'
 	@echo 'make lab          tests under a real KVM, in a machine that is emulated (as root)'
+	@echo 'make lab-xen      the same in a dom0 of Xen'
 	@echo 'make lint         ruff, mypy, layers'
 	@echo 'make format       let ruff format the code'
 	@echo 'make fuzz         fuzz hyperstart'"'"'s protocol code for a minute'
@@ -91,6 +92,11 @@ soak: setup kernel
 lab: setup kernel
 	@tools/setup lab
 	$(PYTHON) -m lab kvm $(ARGS)
+
+# A Debian that is Xen's dom0.
+lab-xen: setup kernel
+	@tools/setup lab
+	$(PYTHON) -m lab xen $(ARGS)
 
 test-conformance: setup kernel
 	$(PYTHON) -m tests.conformance.run $(ARGS)
