@@ -9,7 +9,8 @@ PYTEST := $(PYTHON) -m pytest
 PREFIX := /usr/local
 UNITDIR := $(PREFIX)/lib/systemd/system
 
-.PHONY: help setup demo test test-unit test-engines test-conformance test-crashes soak lab lab-xen lint format fuzz-api hyperkernel \
+.PHONY: help setup demo test test-unit test-engines test-conformance test-containerd \
+	test-crashes soak lab lab-xen lint format fuzz-api hyperkernel \
 	distribution-kernel kernel initrd hyperstart fuzz bench install clean
 
 help:
@@ -22,6 +23,8 @@ help:
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
 	@echo 'make test-unit    the tests that start no VM'
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
+	@echo 'make test-containerd'
+	@echo '                  the shim and runv-containerd with real clients of containerd (as root)'
 	@echo 'make test-conformance'
 	@echo '                  runv under the tests of runc and of crun, which are fetched (as root)'
 	@echo 'make test-crashes hyperd killed before every step of what it does (as root, 15 minutes)'
@@ -80,6 +83,10 @@ test-unit: setup
 test-engines: setup kernel
 	@tools/setup engines
 	$(PYTEST) tests/engines $(ARGS)
+
+test-containerd: setup kernel
+	@tools/setup engines
+	$(PYTEST) tests/containerd $(ARGS)
 
 test-crashes: setup kernel
 	HYPER_CRASH_POINTS=all $(PYTEST) tests/e2e/test_hyperd_crash_points.py $(ARGS)

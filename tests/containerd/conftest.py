@@ -11,15 +11,16 @@ import pytest
 from tests.containerd.cri import BY_RUNC_SHIM, CRI
 from tests.containerd.cri_image import write_image
 from tests.engines import leftovers
-from tests.engines.conftest import need, runv, tree
+from tests.engines.conftest import runv, tree
+from tests.engines.containerd import Containerd, runv_shim
+from tests.engines.needs import is_named, need
 
 __all__ = ["runv", "tree"]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Only for those who name this directory."""
-    named = any("containerd" in str(argument) for argument in config.args)
-    return None if named else True
+    return None if is_named(config, "containerd") else True
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +43,24 @@ def cri(cri_module: CRI) -> Iterator[CRI]:
     """The CRI, with no pods before and after."""
     yield cri_module
     cri_module.remove_all()
+
+
+@pytest.fixture(scope="module")
+def containerd_module(
+    tmp_path_factory: pytest.TempPathFactory, runv: Path, tree: Path
+) -> Iterator[Containerd]:
+    """containerd with runv's own shim; asserts that a module's tests leave nothing."""
+    need("containerd", "ctr")
+    engine = Containerd(tmp_path_factory.mktemp("containerd"), runv_shim(runv), tree)
+    try:
+        yield engine
+        leftovers.check_none(engine.look)
+    finally:
+        engine.close()
+
+
+@pytest.fixture
+def containerd(containerd_module: Containerd) -> Iterator[Containerd]:
+    """containerd, with no containers before and after."""
+    yield containerd_module
+    containerd_module.remove_all()

@@ -33,14 +33,19 @@ def make_tree(path: Path) -> Path:
     return path
 
 
-def make_squashfs(tree: Path, image: Path) -> Path:
-    """The directory as a read-only layer."""
+def tar_of(tree: Path) -> bytes:
+    """The directory as a tar."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(tree, arcname=".")
+    return archive.getvalue()
+
+
+def make_squashfs(tree: Path, image: Path) -> Path:
+    """The directory as a read-only layer."""
     subprocess.run(
         ["sqfstar", "-comp", "lz4", "-quiet", "-no-progress", str(image)],
-        input=archive.getvalue(),
+        input=tar_of(tree),
         check=True,
         timeout=_BOUND,
     )

@@ -3,8 +3,6 @@
 Run by `make test-engines`, which installs them; a run of all tests leaves them out.
 """
 
-import os
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -14,33 +12,23 @@ import pytest
 
 from tests.e2e.rootfs import make_tree
 from tests.engines import leftovers
-from tests.engines.containerd import Containerd
+from tests.engines.containerd import Containerd, runc_shim
 from tests.engines.docker import Docker
+from tests.engines.needs import is_named, need, runv_command
 from tests.engines.podman import Podman
 
 _HERE = Path(__file__).parent
-_RUNV = _HERE.parent.parent / ".venv" / "bin" / "runv"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Only for those who name this directory."""
-    named = any("engines" in str(argument) for argument in config.args)
-    return None if named else True
-
-
-def need(*programs: str) -> None:
-    """Skip where engines can't run."""
-    if os.geteuid() != 0:
-        pytest.skip("engines need root")
-    for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed: `tools/setup engines` does it")
+    return None if is_named(config, "engines") else True
 
 
 @pytest.fixture(scope="session")
 def runv() -> Path:
-    """The command under test; HYPER_TEST_RUNV names another."""
-    return Path(os.environ.get("HYPER_TEST_RUNV", _RUNV))
+    """The command under test."""
+    return runv_command()
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +103,7 @@ def containerd_module(
 ) -> Iterator[Containerd]:
     """containerd; asserts that a module's tests leave nothing."""
     need("containerd", "ctr", "containerd-shim-runc-v2")
-    engine = Containerd(tmp_path_factory.mktemp("containerd"), runv, tree)
+    engine = Containerd(tmp_path_factory.mktemp("containerd"), runc_shim(runv), tree)
     try:
         yield engine
         leftovers.check_none(engine.look)

@@ -1,9 +1,11 @@
 """A containerd of the tests' own, driven by `ctr`."""
 
 import itertools
+import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.engines import leftovers
 from tests.engines.commands import Result, Terminal, run, until
@@ -19,22 +21,46 @@ address = "{directory}/c.sock"
 """
 
 
-class Containerd:
-    """Debian's containerd; its runc shim calls runv."""
+class Runtime(NamedTuple):
+    """How `ctr run` chooses a runtime: its options, where its shim is, where its records are."""
 
-    def __init__(self, directory: Path, runv: Path, tree: Path) -> None:
+    options: tuple[str, ...]
+    path: str
+    records: str
+
+
+def runc_shim(runv: Path) -> Runtime:
+    """runc's shim, with runv as its runc."""
+    return Runtime(("--runc-binary", str(runv)), "", "/run/containerd/runc")
+
+
+def runv_shim(runv: Path) -> Runtime:
+    """runv's own shim, beside runv."""
+    name = "io.containerd.runv.v2"
+    return Runtime(("--runtime", name), str(runv.parent), "/run/containerd/runv")
+
+
+class Containerd:
+    """Debian's containerd with one runtime."""
+
+    def __init__(self, directory: Path, runtime: Runtime, tree: Path) -> None:
         self.directory = directory
         self.name = unique("hypcd")
-        self._runv = runv
+        self._runtime = runtime
         self._tree = tree
         self._numbers = itertools.count()
         (directory / "config.toml").write_text(_CONFIGURATION.format(directory=directory))
         self._log = (directory / "containerd.log").open("wb")
+        self.start_daemon()
+
+    def start_daemon(self) -> None:
+        """Start containerd."""
         self._process = subprocess.Popen(
-            ["containerd", "--config", f"{directory}/config.toml"],
+            ["containerd", "--config", f"{self.directory}/config.toml"],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            env={**os.environ, "PATH": f"{self._runtime.path}:{os.environ['PATH']}".lstrip(":")},
             start_new_session=True,
         )
         try:
@@ -42,6 +68,15 @@ class Containerd:
         except BaseException:
             self.close()
             raise
+
+    def kill_daemon(self) -> None:
+        """Kill containerd, and nothing else."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def bundle(self, cid: str) -> Path:
+        """A container's bundle."""
+        return self.directory / "state" / "io.containerd.runtime.v2.task" / "default" / cid
 
     def _ctr(self, *argv: str) -> list[str]:
         return ["ctr", "--address", f"{self.directory}/c.sock", "-n", "default", *argv]
@@ -63,10 +98,11 @@ class Containerd:
         return f"{self.name}-{next(self._numbers)}"
 
     def run_arguments(self, cid: str, *options: str) -> tuple[str, ...]:
-        """`run` with runv, its root directory and the tests' control group."""
+        """`run` with the runtime, the tests' root directory and their control group."""
+        group = ("--cgroup", f"/{self.name}/{cid}")
         return (
-            *("run", "--runc-binary", str(self._runv), "--cgroup", f"/{self.name}/{cid}"),
-            *(*options, "--rootfs", str(self._tree), cid),
+            *("run", *self._runtime.options, *group, *options),
+            *("--rootfs", str(self._tree), cid),
         )
 
     def run(self, *argv: str, options: tuple[str, ...] = (), stdin: bytes = b"") -> Result:
@@ -101,7 +137,8 @@ class Containerd:
             "containers": self.check("container", "ls", "-q").split(),
             "processes": leftovers.vm_processes(self.name),
             "groups": leftovers.groups(self.name),
-            "files": list(Path("/run/containerd/runc/default").glob(f"{self.name}*")),
+            "shims": leftovers.naming("containerd-shim-", f"{self.directory}/c.sock"),
+            "files": list(Path(f"{self._runtime.records}/default").glob(f"{self.name}*")),
             "mounts": {
                 line
                 for line in Path("/proc/self/mountinfo").read_text().splitlines()

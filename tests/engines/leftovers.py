@@ -41,12 +41,21 @@ def vm_processes(mark: str) -> dict[int, str]:
     return found
 
 
+def naming(*texts: str) -> dict[int, str]:
+    """Processes whose command line has all these texts."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and all(text in _command(entry) for text in texts):
+            found[int(entry.name)] = _command(entry)[:150]
+    return found
+
+
 def kill_all(directory: str) -> None:
     """Kill the processes of an engine that could not be stopped: those that name its directory."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and directory in _command(entry):
+    for pid in naming(directory):
+        if pid != os.getpid():
             try:
-                os.kill(int(entry.name), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
 

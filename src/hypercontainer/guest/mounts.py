@@ -53,6 +53,8 @@ PROPAGATION: dict[str, int] = {
 # Options of the file system's own that carry no value; all others are NAME=VALUE.
 _BARE_DATA = frozenset(
     "newinstance noswap inode32 inode64 nsdelegate"
+    # of overlayfs
+    " volatile userxattr"
     # of nfs(5)
     " soft hard softerr nosofterr lock nolock cto nocto ac noac acl noacl rdirplus nordirplus"
     " sharecache nosharecache resvport noresvport migration nomigration tcp udp".split()

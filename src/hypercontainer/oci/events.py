@@ -3,24 +3,27 @@
 The numbers are those of the container's cgroup in the guest.
 """
 
-import argparse
 import json
 import os
 import re
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, HyperError, NotRunning
 from ..sandbox.calls import call
 from . import records
 
+if TYPE_CHECKING:
+    import argparse
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _POLL = 0.2
+_MAX_DIGITS = 20
 
 
-def events(args: argparse.Namespace) -> int:
+def events(args: "argparse.Namespace") -> int:
     """Print them, once with --stats, else until the container ends."""
     interval = duration(args.interval)
     record = records.load(args.root, args.id)
@@ -86,12 +89,17 @@ def _print(kind: str, cid: str, data: dict[str, Any] | None) -> None:
 def table(text: str) -> dict[str, int]:
     """A flat-keyed file of a cgroup."""
     pairs = (line.split() for line in text.splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and is_count(pair[1])}
+
+
+def is_count(text: str) -> bool:
+    """Whether a guest's text is a number of at most 64 bits."""
+    return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit() and int(text) < 1 << 64
 
 
 def _number(text: str | None) -> int:
     text = (text or "").strip()
-    return int(text) if text.isdigit() else 0
+    return int(text) if is_count(text) else 0
 
 
 def statistics(files: dict[str, str]) -> dict[str, Any]:
@@ -138,13 +146,21 @@ def statistics(files: dict[str, str]) -> dict[str, Any]:
 
 
 def _block_io(text: str) -> list[dict[str, Any]]:
-    entries = []
-    for line in text.splitlines():
-        device, *pairs = line.split()
+    return [
+        {"major": major, "minor": minor, "op": operation, "value": values[key]}
+        for major, minor, values in devices(text)
+        for key, operation in (("rbytes", "Read"), ("wbytes", "Write"))
+        if key in values
+    ]
+
+
+def devices(text: str) -> list[tuple[int, int, dict[str, int]]]:
+    """The major and minor numbers and the counts of each device of an `io.stat`."""
+    found = []
+    for device, *pairs in (line.split() for line in text.splitlines() if line.strip()):
         major, _, minor = device.partition(":")
         values = dict(pair.partition("=")[::2] for pair in pairs)
-        for key, operation in (("rbytes", "Read"), ("wbytes", "Write")):
-            if values.get(key, "").isdigit() and major.isdigit() and minor.isdigit():
-                numbers = {"major": int(major), "minor": int(minor), "value": int(values[key])}
-                entries.append({**numbers, "op": operation})
-    return entries
+        if is_count(major) and is_count(minor):
+            numbers = {key: int(value) for key, value in values.items() if is_count(value)}
+            found.append((int(major), int(minor), numbers))
+    return found

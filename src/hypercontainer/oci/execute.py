@@ -1,10 +1,10 @@
 """`runv exec`."""
 
-import argparse
 import os
 import signal
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, NotRunning, NotSupported
 from ..guest.fields import read_texts
@@ -13,12 +13,15 @@ from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
 from ..system import processes
 from . import cgroups, records, terminal, validate
-from .create import check_pid_file, write_pid_file
+from .pid_file import check_pid_file, write_pid_file
+
+if TYPE_CHECKING:
+    import argparse
 
 _PAUSE_POLL = 0.1
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: "argparse.Namespace") -> int:
     """Run another process in a running container."""
     _check(args)
     record = records.load(args.root, args.id)
@@ -43,14 +46,9 @@ def execute(args: argparse.Namespace) -> int:
     return _run(args, process)
 
 
-def _process(args: argparse.Namespace, record: records.Record) -> dict[str, Any]:
+def _process(args: "argparse.Namespace", record: records.Record) -> dict[str, Any]:
     if args.process:
-        process = validate.read_process_file(args.process)
-        # What it does not say, the container's own process says.
-        for key in ("capabilities", "rlimits"):
-            if process.get(key) is None:
-                process[key] = (record["process"] or {}).get(key)
-        return process
+        return completed(validate.read_process_file(args.process), record)
     if not args.args:
         raise BadRequest("exec: a program or --process is needed")
     base = dict(record["process"] or {})
@@ -78,10 +76,18 @@ def _process(args: argparse.Namespace, record: records.Record) -> dict[str, Any]
     return base
 
 
-def _check(args: argparse.Namespace) -> None:
+def completed(process: dict[str, Any], record: records.Record) -> dict[str, Any]:
+    """A process object with what it does not say and the container's own process does."""
+    own = record["process"] or {}
+    return {
+        **process,
+        **{key: own.get(key) for key in ("capabilities", "rlimits") if process.get(key) is None},
+    }
+
+
+def _check(args: "argparse.Namespace") -> None:
     """Raises BadRequest or NotSupported for flags that can't be honoured."""
-    if args.pid_file and not os.path.isdir(os.path.dirname(os.path.abspath(args.pid_file))):
-        raise BadRequest(f"pid file {args.pid_file}: no such directory")
+    check_pid_file(args.pid_file)
     if args.preserve_fds > 0:
         raise NotSupported(
             "--preserve-fds is not supported: a file descriptor of the host means nothing to a"
@@ -100,10 +106,10 @@ def _user(text: str) -> dict[str, int]:
         raise BadRequest(f"user {text!r}: uid[:gid] in numbers is expected") from None
 
 
-def _run(args: argparse.Namespace, process: dict[str, Any], own: int = 0) -> int:
-    check_pid_file(args.pid_file)
+def _run(args: "argparse.Namespace", process: dict[str, Any], own: int = 0) -> int:
+    record = records.load(args.root, args.id)
     with terminal.streams(bool(process.get("terminal")), args.console_socket, own) as streams:
-        pid = _start(args, process, streams)
+        pid = start_process(args.root, record, process, streams, terminal.forward_signals)
     write_pid_file(args.pid_file, pid)
     if args.detach:
         return 0
@@ -111,10 +117,20 @@ def _run(args: argparse.Namespace, process: dict[str, Any], own: int = 0) -> int
     return code if code >= 0 else 128 - code
 
 
-def _start(args: argparse.Namespace, process: dict[str, Any], streams: terminal.Streams) -> int:
-    """Have the sandbox run the process on `streams`; returns the pid of its proxy."""
-    record = records.load(args.root, args.id)
-    group = cgroups.group_of(args.root, args.id)
+def start_process(
+    root: str,
+    record: records.Record,
+    process: dict[str, Any],
+    streams: terminal.Streams,
+    on_proxy: Callable[[int], None],
+    *,
+    name: str = "",
+) -> int:
+    """Have the sandbox run a process on `streams`; returns the pid of its proxy.
+
+    `on_proxy` gets that before the process runs; `name` is what the sandbox calls it.
+    """
+    group = cgroups.group_of(root, record["id"])
     if not processes.alive(record["pid"], record["pid_started"]):
         raise NotRunning("cannot exec in a stopped container")
     try:
@@ -125,18 +141,18 @@ def _start(args: argparse.Namespace, process: dict[str, Any], streams: terminal.
             beside=record["pid"],
         )
     except OSError as error:
-        raise NotRunning(f"cannot exec in container {args.id}: {error.strerror}") from None
-    records.add_exec(args.root, args.id, pid)
-    terminal.forward_signals(pid)
+        raise NotRunning(f"cannot exec in container {record['id']}: {error.strerror}") from None
+    records.add_exec(root, record["id"], pid)
+    on_proxy(pid)
     request = {
         "container": record["guest_id"],
-        "process": f"exec-{pid}-{os.urandom(4).hex()}",
+        "process": name or f"exec-{pid}-{os.urandom(4).hex()}",
         "spec": process,
-        "stdin": True,
+        "stdin": streams.has_input,
         "fds": [*streams.names, "proxy"],
     }
     try:
-        call(records.sandbox_of(args.root, record), "exec", request, fds=[*streams.fds, link])
+        call(records.sandbox_of(root, record), "exec", request, fds=[*streams.fds, link])
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         raise

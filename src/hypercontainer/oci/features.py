@@ -12,6 +12,12 @@ from . import hooks
 
 def features() -> int:
     """Print them."""
+    sys.stdout.write(document() + "\n")
+    return 0
+
+
+def document() -> str:
+    """They, as JSON."""
     found = {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.1.0",
@@ -32,5 +38,4 @@ def features() -> int:
         },
         "annotations": {"org.hypercontainer.runv.version": __version__},
     }
-    sys.stdout.write(json.dumps(found, indent=4) + "\n")
-    return 0
+    return json.dumps(found, indent=4)

@@ -1,12 +1,11 @@
 """The commands on a container that exists: start, state, kill, delete, list, ps, pause, resume."""
 
-import argparse
 import json
 import pwd
 import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, HyperError, NotFound, NotRunning
 from ..sandbox import read_state
@@ -16,12 +15,15 @@ from . import cgroups, records
 from .launch import kill_launched
 from .records import Record
 
+if TYPE_CHECKING:
+    import argparse
+
 _END_BOUND = 30.0
 _KILL_BOUND = 5.0
 _NEWS_BOUND = 3.0
 
 
-def start(args: argparse.Namespace) -> int:
+def start(args: "argparse.Namespace") -> int:
     """Let the program of a created container run."""
     with records.locked(args.root, args.id):
         record = records.load(args.root, args.id)
@@ -30,18 +32,30 @@ def start(args: argparse.Namespace) -> int:
             raise NotRunning("cannot start a container that has stopped")
         if current != "created":
             raise NotRunning("cannot start an already running container")
-        sandbox = records.sandbox_of(args.root, record)
-        from . import hooks
-
-        hooks.run_in_container(
-            record["hooks"], sandbox, record["guest_id"], records.state_of(record, "created")
-        )
-        call(sandbox, "start", {"container": record["guest_id"]})
-    hooks.run(record, "poststart", records.state_of(record, "running"))
+        start_container(args.root, record)
+    run_poststart(record)
     return 0
 
 
-def state(args: argparse.Namespace) -> int:
+def start_container(root: str, record: Record) -> None:
+    """Run the startContainer hooks and then the program of a created container."""
+    from . import hooks
+
+    sandbox = records.sandbox_of(root, record)
+    hooks.run_in_container(
+        record["hooks"], sandbox, record["guest_id"], records.state_of(record, "created")
+    )
+    call(sandbox, "start", {"container": record["guest_id"]})
+
+
+def run_poststart(record: Record) -> None:
+    """Run the poststart hooks. Raises HyperError with what a failing one said."""
+    from . import hooks
+
+    hooks.run(record, "poststart", records.state_of(record, "running"))
+
+
+def state(args: "argparse.Namespace") -> int:
     """Print the state as the runtime specification wants it (runtime.md "State")."""
     record = records.load(args.root, args.id)
     sys.stdout.write(json.dumps(_state(args.root, record), indent=2) + "\n")
@@ -60,27 +74,32 @@ def _owner(uid: int) -> str:
         return str(uid)
 
 
-def kill(args: argparse.Namespace) -> int:
+def kill(args: "argparse.Namespace") -> int:
     """Send a signal to the container's first process, or to all."""
     record = records.load(args.root, args.id)
     signum = parse_signal(args.signal)
-    if not _stopped(args.root, record):
+    if signal_container(args.root, record, signum, to_all=args.all) or args.all:
+        return 0
+    raise NotRunning("container not running")
+
+
+def signal_container(root: str, record: Record, signum: int, *, to_all: bool) -> bool:
+    """Signal a container's first process, or all; 0 only looks. Returns whether it was alive."""
+    if not _stopped(root, record):
         if signum == 0:
-            return 0
+            return True
         request = {"container": record["guest_id"], "process": "init", "signal": signum}
         try:
-            call(records.sandbox_of(args.root, record), "signal", {**request, "all": args.all})
-            return 0
+            call(records.sandbox_of(root, record), "signal", {**request, "all": to_all})
+            return True
         except HyperError:
             # The guest may know of its end before the sandbox has told it.
             deadline = time.monotonic() + _NEWS_BOUND
-            while not _stopped(args.root, record):
+            while not _stopped(root, record):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
-    if args.all:
-        return 0
-    raise NotRunning("container not running")
+    return False
 
 
 def _stopped(root: str, record: Record) -> bool:
@@ -102,7 +121,7 @@ def parse_signal(text: str) -> int:
     return int(number)
 
 
-def delete(args: argparse.Namespace) -> int:
+def delete(args: "argparse.Namespace") -> int:
     """Delete a stopped container, or with --force any."""
     try:
         with records.locked(args.root, args.id):
@@ -113,7 +132,7 @@ def delete(args: argparse.Namespace) -> int:
     return 0
 
 
-def _delete(args: argparse.Namespace) -> None:
+def _delete(args: "argparse.Namespace") -> None:
     try:
         record = records.load(args.root, args.id)
     except NotFound:
@@ -142,7 +161,14 @@ def destroy(root: str, cid: str) -> None:
         cgroups.remove(root, cid)
         records.remove(root, cid)
         return
-    owner = record["owner"]
+    # Two that leave at once shall not each take the other for one that stays.
+    with records.locked_vm(root, record["owner"]):
+        _leave(root, record)
+    _run_poststop(record)
+
+
+def _leave(root: str, record: Record) -> None:
+    cid, owner = record["id"], record["owner"]
     sandbox = records.sandbox_of(root, record)
     last = len(records.members(root, owner)) <= 1
     if last:
@@ -158,7 +184,6 @@ def destroy(root: str, cid: str) -> None:
         cgroups.remove(root, owner)
     records.remove(root, cid)
     records.remove_abandoned(root, owner)
-    _run_poststop(record)
 
 
 def _run_poststop(record: Record) -> None:
@@ -192,6 +217,18 @@ def _end_sandbox(sandbox: str) -> None:
     _wait_end(current)
 
 
+def await_orderly_end(root: str, record: Record) -> None:
+    """Wait until a VM whose containers have all ended has written its disks and is off.
+
+    It does that by itself, and in a bounded time; one with others in it goes on.
+    """
+    current = read_state(records.sandbox_of(root, record))
+    if current is None or not current["alive"]:
+        return
+    if all(c["status"] == "stopped" for c in current["containers"].values()):
+        processes.kill_and_wait(current["pid"], current["started"], 0, _END_BOUND)
+
+
 def _wait_end(current: dict[str, Any]) -> None:
     """Wait for the sandbox's own end; a hung one is killed, and its VM with it."""
     pid, started = current["pid"], current["started"]
@@ -199,7 +236,7 @@ def _wait_end(current: dict[str, Any]) -> None:
         processes.kill_and_wait(pid, started, signal.SIGKILL, _KILL_BOUND)
 
 
-def list_all(args: argparse.Namespace) -> int:
+def list_all(args: "argparse.Namespace") -> int:
     """List the containers of the root directory."""
     states = []
     for cid in records.all_ids(args.root):
@@ -228,7 +265,7 @@ def _table(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def ps(args: argparse.Namespace) -> int:
+def ps(args: "argparse.Namespace") -> int:
     """List the container's processes as the guest knows them; with JSON their proxies' pids,
     with arguments what the host's ps says of these.
 
@@ -276,22 +313,24 @@ def _cell(process: dict[str, Any], key: str) -> str:
     return str(process.get(key, {"c": "0", "tty": "?"}.get(key, "-")))
 
 
-def pause(args: argparse.Namespace) -> int:
+def pause(args: "argparse.Namespace") -> int:
     """Suspend all processes of the container."""
-    return _freeze(args, frozen=True)
+    freeze(args.root, args.id, frozen=True)
+    return 0
 
 
-def resume(args: argparse.Namespace) -> int:
+def resume(args: "argparse.Namespace") -> int:
     """Let a paused container go on."""
-    return _freeze(args, frozen=False)
+    freeze(args.root, args.id, frozen=False)
+    return 0
 
 
-def _freeze(args: argparse.Namespace, *, frozen: bool) -> int:
-    with records.locked(args.root, args.id):
-        record = records.load(args.root, args.id)
-        current, _ = records.status(args.root, record)
+def freeze(root: str, cid: str, *, frozen: bool) -> None:
+    """Suspend or resume a container. Raises NotRunning in a wrong state."""
+    with records.locked(root, cid):
+        record = records.load(root, cid)
+        current, _ = records.status(root, record)
         if current != ("running" if frozen else "paused"):
             raise NotRunning(f"container is {current}, not {'running' if frozen else 'paused'}")
-        sandbox = records.sandbox_of(args.root, record)
+        sandbox = records.sandbox_of(root, record)
         call(sandbox, "freeze", {"container": record["guest_id"], "frozen": frozen})
-    return 0

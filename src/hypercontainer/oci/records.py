@@ -5,6 +5,7 @@ sandbox/         the state directory of the sandbox process
 execs/PID        the start time of a proxy of `runv exec`
 cgroup.json      the control group on the host
 lock             held while a command creates or changes the container
+vm.lock          held while a container leaves the VM that has its sandbox here
 """
 
 import fcntl
@@ -13,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..errors import BadRequest, Conflict, NotFound, Timeout
@@ -158,10 +159,19 @@ def all_ids(root: str) -> list[str]:
     return sorted(n for n in names if os.path.exists(os.path.join(root, n, _RECORD)))
 
 
-@contextmanager
-def locked(root: str, cid: str) -> Iterator[None]:
+def locked(root: str, cid: str) -> AbstractContextManager[None]:
     """Change a container alone. Raises NotFound, and Timeout when another command hangs."""
-    path = os.path.join(directory(root, cid), "lock")
+    return _locked(root, cid, "lock")
+
+
+def locked_vm(root: str, owner: str) -> AbstractContextManager[None]:
+    """Change who lives in the VM of `owner` alone. Raises as `locked`, which is taken first."""
+    return _locked(root, owner, "vm.lock")
+
+
+@contextmanager
+def _locked(root: str, cid: str, name: str) -> Iterator[None]:
+    path = os.path.join(directory(root, cid), name)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:

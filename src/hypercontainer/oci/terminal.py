@@ -116,7 +116,12 @@ class Streams(NamedTuple):
 
     names: list[str]
     fds: list[int]
-    controlling: int | None
+    controlling: int | None = None
+
+    @property
+    def has_input(self) -> bool:
+        """Whether the process has something to read from."""
+        return "stdin" in self.names or "terminal" in self.names
 
 
 @contextmanager
@@ -124,9 +129,9 @@ def streams(wants_terminal: bool, console_socket: str, own: int) -> Iterator[Str
     """Our stdin, stdout and stderr, a new terminal for a console socket, or the terminal `own`."""
     if not wants_terminal:
         sys.stdout.flush()
-        yield Streams(["stdin", "stdout", "stderr"], [0, 1, 2], None)
+        yield Streams(["stdin", "stdout", "stderr"], [0, 1, 2])
     elif not console_socket:
-        yield Streams(["terminal"], [own], None)
+        yield Streams(["terminal"], [own])
     else:
         slave = send_console(console_socket)
         try:

@@ -1,9 +1,8 @@
 """`runv update`: other limits for a container that exists."""
 
-import argparse
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, NotRunning, NotSupported
 from ..guest.fields import read_integer, read_object
@@ -11,6 +10,9 @@ from ..guest.resources import cgroup_files
 from ..sandbox import read_state
 from ..sandbox.calls import call
 from . import bundle, cgroups, fields, records
+
+if TYPE_CHECKING:
+    import argparse
 
 _MAX_INPUT = 1 << 20
 # runc's flags for what a VM or cgroup v2 lacks.
@@ -33,25 +35,29 @@ _FLAGS = {
 }
 
 
-def update(args: argparse.Namespace) -> int:
+def update(args: "argparse.Namespace") -> int:
     """Change the limits in the guest, and on the host those that are the host's."""
-    changes = _from_file(args.resources) if args.resources else _from_flags(args)
-    with records.locked(args.root, args.id):
-        record = records.load(args.root, args.id)
-        current, _ = records.status(args.root, record)
+    change(args.root, args.id, _from_file(args.resources) if args.resources else _from_flags(args))
+    return 0
+
+
+def change(root: str, cid: str, changes: dict[str, Any]) -> None:
+    """Put `changes` (of linux.resources) into force. Raises HyperError naming the key."""
+    with records.locked(root, cid):
+        record = records.load(root, cid)
+        current, _ = records.status(root, record)
         if current == "stopped":
             raise NotRunning("container not running")
         resources = merge(record.get("resources") or {}, changes)
         # All that is set, so that a quota keeps its period; the devices only when they change.
         wanted = {k: v for k, v in resources.items() if k != "devices" or k in changes}
         cgroup_files(wanted)
-        sandbox = records.sandbox_of(args.root, record)
+        sandbox = records.sandbox_of(root, record)
         _check_memory(sandbox, changes)
-        cgroups.update(args.root, args.id, resources)
+        cgroups.update(root, cid, resources)
         call(sandbox, "update", {"container": record["guest_id"], "resources": wanted})
         record["resources"] = resources
-        records.save(args.root, record)
-    return 0
+        records.save(root, record)
 
 
 def merge(resources: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def _from_file(path: str) -> dict[str, Any]:
     return changes
 
 
-def _from_flags(args: argparse.Namespace) -> dict[str, Any]:
+def _from_flags(args: "argparse.Namespace") -> dict[str, Any]:
     for flag, why in _REFUSED.items():
         if getattr(args, flag):
             raise NotSupported(f"update --{flag.replace('_', '-')} is not supported: {why}")

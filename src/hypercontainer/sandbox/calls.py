@@ -6,12 +6,14 @@ Costs no asyncio, and can pass file descriptors along.
 import json
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import VMError, from_wire
 from .state import SOCKET, read_state
 
 _LINE = 8 << 20
+_FOLLOW_BOUND = 60.0
 
 
 def call(
@@ -43,6 +45,29 @@ def call(
     if "error" in answer:
         raise from_wire(answer["error"])
     return answer
+
+
+def follow(state_dir: str) -> Iterator[dict[str, Any]]:
+    """The sandbox's events (see `SandboxClient.events`) from the first `next` on, which gives {}.
+
+    Ends with the sandbox, however that ends. Raises VMError when it is gone before.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.settimeout(_FOLLOW_BOUND)
+            _connect(sock, state_dir)
+            sock.sendall(b'{"op": "events"}\n')
+            with sock.makefile("rb") as lines:
+                if not (line := lines.readline(_LINE)):
+                    raise VMError(f"the sandbox is gone: {_reason(state_dir)}")
+                sock.settimeout(None)
+                yield {}
+                while line := lines.readline(_LINE):
+                    yield json.loads(line)
+        except ConnectionResetError:
+            return
+        except OSError as error:
+            raise VMError(f"the sandbox is gone: {_reason(state_dir)}") from error
 
 
 def _connect(sock: socket.socket, state_dir: str) -> None:

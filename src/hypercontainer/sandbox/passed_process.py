@@ -50,7 +50,7 @@ class PassedProcess:
 
     async def _forward(self, signum: int) -> None:
         try:
-            if signum == signal.SIGWINCH and self._process.terminal:
+            if signum == signal.SIGWINCH and self._streams.terminal >= 0:
                 rows, cols = self._streams.window_size()
                 if not rows and not cols:
                     return
@@ -71,7 +71,7 @@ class PassedProcess:
     async def run(self) -> None:
         """Carry until the process and its output are over."""
         feeding = self._streams.begin()
-        if self._process.terminal:
+        if self._streams.terminal >= 0:
             self._signal(signal.SIGWINCH)
         status = await asyncio.shield(self._process.finished)
         if feeding is not None:

@@ -229,8 +229,10 @@ class Sandbox:
         kind = rootfs.get("kind")
         if kind == "share":
             return {"kind": "share", "path": self._bind(container, rootfs["path"], False)}
+        if kind == "disk":
+            return {"kind": "disk", **await self._disk(container, rootfs, False)}
         if kind != "overlay":
-            raise BadRequest(f"rootfs.kind: {kind!r} is neither overlay nor share")
+            raise BadRequest(f"rootfs.kind: {kind!r} is none of overlay, share and disk")
         lower = [await self._disk(container, disk, True) for disk in rootfs["lower"]]
         message: dict[str, Any] = {"kind": "overlay", "lower": lower}
         if rootfs.get("upper"):

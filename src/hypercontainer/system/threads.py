@@ -1,5 +1,6 @@
-"""Work in other namespaces, each in a thread of its own that enters them and ends."""
+"""Work in other namespaces or directories, each in a thread that enters them and ends."""
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,6 +21,16 @@ def in_mount_namespace(namespace: int, work: Callable[[], T]) -> T:
     def enter() -> None:
         syscalls.unshare(syscalls.CLONE_FS)
         syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+
+    return _in_thread(enter, work)
+
+
+def in_directory(path: str, work: Callable[[], T]) -> T:
+    """Run `work` with `path` as working directory; returns its result."""
+
+    def enter() -> None:
+        syscalls.unshare(syscalls.CLONE_FS)
+        os.chdir(path)
 
     return _in_thread(enter, work)
 

@@ -1,5 +1,6 @@
 """A ttrpc server: one thread for all connections, and one for each call while it is worked on."""
 
+import contextlib
 import selectors
 import socket
 import sys
@@ -173,8 +174,9 @@ class Server:
         except HyperError as error:
             call.fail(error)
         except Exception as error:
-            traceback.print_exc()
             what = str(error) if isinstance(error, OSError) else f"internal error: {error!r}"
             call.fail(CallError(Code.INTERNAL, f"{call.method}: {what}"))
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         finally:
             self._workers.release()

@@ -1,0 +1,248 @@
+"""Making a container in a VM, for `runv` and for containerd's shim."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from ..errors import HyperError
+from ..guest.fields import read_object, read_objects, read_text, read_texts
+from ..sandbox import VMConfig, vm_size
+from ..sandbox.calls import call
+from ..sandbox.proxy import spawn
+from ..system import cgroups as host_cgroups
+from ..system import processes
+from . import cgroups, hooks, pods, records, root_view, validate
+from .launch import launch
+from .namespaces import Placement, entering, place
+from .records import Record, state_of
+from .terminal import Streams
+
+
+class Settings(NamedTuple):
+    """What a caller wants of all of its containers: runv's own flags (see `runv --help`)."""
+
+    root: str
+    systemd_cgroup: bool = False
+    no_pivot: bool = False
+    cache: int = 1
+    driver: str = "auto"
+    kernel: str | None = None
+    initrd: str | None = None
+    cpus: int = 1
+    memory_mib: int = 128
+    template: str = "auto"
+    share: str = "9p"
+
+
+class Wanted(NamedTuple):
+    """A container that is to be made.
+
+    `rootfs` is the root file system's directory on the host; `image` is what the sandbox is
+    given in its place, as `SandboxClient.create_container` takes it; `pod` a container of ours
+    whose VM it is to join, whatever its configuration says.
+    """
+
+    cid: str
+    bundle: str
+    config: dict[str, Any]
+    rootfs: str
+    image: dict[str, Any] | None = None
+    pod: Record | None = None
+
+
+def check(config: dict[str, Any], rootfs: str, bundle_path: str) -> None:
+    """Complete what a bundle says, and find it good before anything is made.
+
+    Raises BadRequest and NotSupported naming the key.
+    """
+    # As with runc, a program that is given no capabilities has none.
+    if config["process"].get("capabilities") is None:
+        config["process"]["capabilities"] = {}
+    _resolve_sources(config, bundle_path)
+    validate.check(config, rootfs)
+
+
+def _resolve_sources(config: dict[str, Any], bundle_path: str) -> None:
+    """A bind mount's source may be relative to the bundle (config.md "Mounts")."""
+    for where, mount in read_objects(config, "mounts"):
+        source = read_text(mount, "source", f"{where}.")
+        options = read_texts(mount, "options", f"{where}.")
+        if mount.get("type") == "bind" or "bind" in options or "rbind" in options:
+            mount["source"] = os.path.join(os.path.abspath(bundle_path), source)
+
+
+@contextmanager
+def reserved(root: str, cid: str) -> Iterator[None]:
+    """Hold the id while the body creates the container; all is given back when it fails.
+
+    Raises Conflict when the id is taken.
+    """
+    from .lifecycle import destroy
+
+    try:
+        lock = records.reserve(root, cid)
+    except records.Abandoned:
+        destroy(root, cid)
+        lock = records.reserve(root, cid)
+    try:
+        yield
+    except BaseException:
+        destroy(root, cid)
+        raise
+    finally:
+        os.close(lock)
+
+
+def make(
+    settings: Settings,
+    wanted: Wanted,
+    streams: Streams,
+    on_sandbox: Callable[[str], None] = lambda sandbox: None,
+) -> Record:
+    """Create a reserved container up to the point before its program runs; returns its record.
+
+    `on_sandbox` gets the state directory of its sandbox once that takes requests, before
+    the container is made in it. Raises HyperError.
+    """
+    placement = place(settings.root, wanted.config)
+    if wanted.pod is not None:
+        placement = placement._replace(peer=wanted.pod)
+    owner = placement.peer["owner"] if placement.peer else wanted.cid
+    sandbox = records.sandbox_directory(settings.root, owner)
+    systemd = settings.systemd_cgroup
+    group = cgroups.prepare(settings.root, wanted.cid, wanted.config, systemd=systemd)
+    listening = _nothing
+    if placement.peer is None:
+        vm = _vm(settings, wanted.config, host_network=placement.host_network)
+        listening = launch("runv", sandbox, vm, group, settings.cache)
+    pid, link = _proxy(settings, wanted, placement, streams.controlling)
+    # The kernel may take 10 ms to move a process, in which the guest makes the container.
+    moving = threading.Thread(target=host_cgroups.enter, args=(group, pid), daemon=True)
+    moving.start()
+    record = _record(wanted, owner, pid)
+    try:
+        _show_root(pid, wanted.rootfs)
+        listening()
+        on_sandbox(sandbox)
+        if record["hooks"]:
+            moving.join()
+        for kind in ("prestart", "createRuntime", "createContainer"):
+            hooks.run(wanted.config, kind, state_of(record, "creating"))
+        if placement.peer is None and not placement.host_network:
+            _follow_network(sandbox, pid, loopback=pods.is_pod(wanted.config))
+        _send(sandbox, record, wanted, placement, group, streams, link)
+        moving.join()
+        records.save(settings.root, record)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        os.close(link)
+    return record
+
+
+def _nothing() -> None:
+    """The sandbox is that of another container, and listens."""
+
+
+def _record(wanted: Wanted, owner: str, pid: int) -> Record:
+    config, process = wanted.config, wanted.config.get("process") or {}
+    return {
+        "id": wanted.cid,
+        "owner": owner,
+        "guest_id": records.guest_id(wanted.cid, owner),
+        "bundle": os.path.abspath(wanted.bundle),
+        "rootfs": wanted.rootfs,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "pid": pid,
+        "pid_started": processes.start_time(pid) or 0,
+        "terminal": bool(process.get("terminal")),
+        "annotations": config.get("annotations") or {},
+        "oci_version": config.get("ociVersion"),
+        "process": process,
+        "hooks": config.get("hooks") or {},
+        "resources": _limits(config),
+        "uid": os.getuid(),
+    }
+
+
+def _limits(config: dict[str, Any]) -> dict[str, Any]:
+    """What `runv update` starts from: the resources but for the devices."""
+    resources = read_object(read_object(config, "linux"), "resources", "linux.")
+    return {key: value for key, value in resources.items() if key != "devices"}
+
+
+def _vm(settings: Settings, config: dict[str, Any], *, host_network: bool) -> VMConfig:
+    cpus, memory = vm_size(pods.with_limits(config), settings.cpus, settings.memory_mib)
+    kernel = read_object(read_object(config, "vm"), "kernel", "vm.")
+    return VMConfig(
+        cpus=cpus,
+        memory_mib=memory,
+        accel=settings.driver,
+        kernel=settings.kernel or read_text(kernel, "path", "vm.kernel.") or None,
+        initrd=settings.initrd or read_text(kernel, "initrd", "vm.kernel.") or None,
+        append=" ".join(read_texts(kernel, "parameters", "vm.kernel.")),
+        share=True,
+        share_driver=settings.share,
+        linger=False,
+        network="user" if host_network else "none",
+        template=settings.template,
+    )
+
+
+def _proxy(
+    settings: Settings, wanted: Wanted, placement: Placement, controlling: int | None
+) -> tuple[int, int]:
+    enter_namespace = entering(placement)
+
+    def enter() -> None:
+        enter_namespace()
+        if not settings.no_pivot:
+            root_view.leave_host_mounts()
+
+    process = wanted.config.get("process") or {}
+    try:
+        return spawn(read_texts(process, "args", "process."), enter, controlling)
+    except OSError as error:
+        raise HyperError(f"namespaces of {wanted.cid}: {error.strerror}") from None
+
+
+def _show_root(pid: int, rootfs: str) -> None:
+    try:
+        root_view.show_only(pid, rootfs)
+    except OSError as error:
+        raise HyperError(f"root file system {rootfs}: {error.strerror}: try --no-pivot") from None
+
+
+def _follow_network(sandbox: str, pid: int, *, loopback: bool) -> None:
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call(sandbox, "network", {"loopback": loopback}, fds=[namespace])
+    finally:
+        os.close(namespace)
+
+
+def _send(
+    sandbox: str,
+    record: Record,
+    wanted: Wanted,
+    placement: Placement,
+    group: list[str],
+    streams: Streams,
+    link: int,
+) -> None:
+    """Have the sandbox create the container."""
+    request = {
+        "container": record["guest_id"],
+        "config": wanted.config,
+        "rootfs": wanted.image or {"kind": "share", "path": wanted.rootfs},
+        "join": {kind: peer["guest_id"] for kind, peer in placement.shared.items()},
+        "stdin": streams.has_input,
+        "group": group if placement.peer else [],
+        "fds": [*streams.names, "proxy"],
+    }
+    call(sandbox, "create", request, fds=[*streams.fds, link])
