@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containerd.cri import BY_RUNC_SHIM, CRI
+from tests.containerd.cri import CRI
 from tests.containerd.cri_image import write_image
 from tests.engines import leftovers
 from tests.engines.conftest import runv, tree
@@ -29,8 +29,7 @@ def cri_module(tmp_path_factory: pytest.TempPathFactory, runv: Path, tree: Path)
     need("containerd", "ctr", "containerd-shim-runc-v2", "ip", "iptables", "nft")
     directory = tmp_path_factory.mktemp("cri")
     archive = write_image(directory / "box.tar", tree)
-    runtime = BY_RUNC_SHIM.format(runv=runv, directory=directory)
-    engine = CRI(directory, archive, runtime)
+    engine = CRI(directory, archive, runv)
     try:
         yield engine
         leftovers.check_none(engine.look)

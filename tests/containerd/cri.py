@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -38,24 +39,25 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runv]
 {runtime}
 """
-BY_RUNC_SHIM = """
+_BY_RUNC_SHIM = """
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runv.options]
 BinaryName = "{runv}"
 Root = "{directory}/runv"
 """
-BY_RUNV_SHIM = """
+_BY_RUNV_SHIM = """
 runtime_type = "io.containerd.runv.v2"
-runtime_path = "{shim}"
 """
 
 
 class CRI:
     """Debian's containerd, whose runtime handler `runv` makes each pod a VM."""
 
-    def __init__(self, directory: Path, archive: Path, runtime: str) -> None:
-        """`runtime` is the configuration of the runtime handler `runv`."""
+    def __init__(self, directory: Path, archive: Path, runv: Path, *, shim: bool = True) -> None:
+        """The handler is runv's own shim, or without `shim` runc's, which calls runv."""
         self.directory = directory
+        self._runv = runv
+        runtime = _BY_RUNV_SHIM if shim else _BY_RUNC_SHIM.format(runv=runv, directory=directory)
         self.name = unique("hypcri")
         self.namespace = NetworkNamespace(self.name)
         self._numbers = itertools.count()
@@ -81,6 +83,8 @@ class CRI:
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
+            # containerd looks for its shims there.
+            env={**os.environ, "PATH": f"{self._runv.parent}:{os.environ['PATH']}"},
         )
 
     def _ready(self) -> bool:
@@ -215,7 +219,10 @@ class Pod:
         return container
 
     def forward(self, port: int, request: bytes) -> bytes:
-        """What a server at a port of the pod answers to `request`, through the CRI."""
+        """What a server at a port of the pod answers to `request`, through the CRI.
+
+        Raises ConnectionError.
+        """
         url = self._cri.call("PortForward", pod_sandbox_id=self.id, port=[port]).url
 
         async def work(stream: Stream) -> bytes:
@@ -224,7 +231,8 @@ class Pod:
             # Each channel begins with a message of the port's number.
             while (received := await stream.receive()) is not None:
                 channel, data = received
-                assert channel == 0 or len(data) == 2, data
+                if channel == 1 and len(data) != 2:
+                    raise ConnectionError(data.decode())
                 said += data if channel == 0 else b""
             return said[2:]
 

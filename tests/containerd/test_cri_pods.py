@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tests.containerd.cri import CRI, Container, Pod
-from tests.engines.commands import run, until
+from tests.engines.commands import until
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MIB = 1 << 20
@@ -48,8 +48,7 @@ def test_the_network_of_pods(cri: CRI) -> None:
     assert re.fullmatch(r"10\.213\.\d+\.\d+", pod.address)
     assert _fetch(client, f"http://{pod.address}/") == "there\n"
     # As kubelet does for probes: from the host.
-    fetch = cri.namespace.inside("/bin/busybox", "wget", "-q", "-O", "-", f"http://{pod.address}/")
-    assert run(*fetch, check=True).out == "there\n"
+    assert cri.namespace.fetch(f"http://{pod.address}/") == "there\n"
 
 
 def test_a_port_of_the_host(cri: CRI) -> None:

@@ -81,13 +81,13 @@ def test_attach(cri: CRI, pod: Pod) -> None:
 
 
 def test_logs(cri: CRI, pod: Pod) -> None:
-    box = pod.run(
-        "box", "sh", "-c", "echo out; sleep 1; echo err >&2; printf %20000d 0; exec sleep 1000"
-    )
-    until(lambda: len(box.lines()) >= 3, "the log")
+    program = "echo out; sleep 1; echo err >&2; sleep 1; printf '%20000d\\n' 0; exec sleep 1000"
+    box = pod.run("box", "sh", "-c", program)
+    until(lambda: box.log.exists() and len(box.lines()) >= 4, "the log")
     lines = box.lines()
     assert lines[:2] == [("stdout", "F", "out"), ("stderr", "F", "err")]
-    assert lines[2][:2] == ("stdout", "P")
+    assert [line[:2] for line in lines[2:]] == [("stdout", "P"), ("stdout", "F")]
+    assert len(lines[2][2] + lines[3][2]) == 20000
     first = box.log.read_text().split(" ", 1)[0]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)", first)
 
@@ -115,7 +115,8 @@ def test_port_forward(pod: Pod, address: str) -> None:
 
 
 def test_port_forward_to_nobody(pod: Pod) -> None:
-    assert pod.forward(81, b"hello") == b""
+    with pytest.raises(ConnectionError, match="connection reset"):
+        pod.forward(81, b"hello")
 
 
 def test_an_echo_by_port_forward(cri: CRI, pod: Pod) -> None:

@@ -1,11 +1,15 @@
 """A network namespace of the tests' own, in which an engine makes its bridges and rules."""
 
+import http.client
 import json
 import os
 import shutil
+import time
+import urllib.request
 from pathlib import Path
 
-from tests.engines.commands import run
+from hypercontainer.system.threads import in_network_namespace
+from tests.engines.commands import BOUND, run
 
 
 class NetworkNamespace:
@@ -20,6 +24,14 @@ class NetworkNamespace:
         """The command that runs `argv` in the namespace, as the same process."""
         return ["nsenter", f"--net=/run/netns/{self.name}", *argv]
 
+    def fetch(self, url: str) -> str:
+        """What a web server says to who asks from within the namespace, once it answers."""
+        descriptor = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return in_network_namespace(descriptor, lambda: _fetch(url))
+        finally:
+            os.close(descriptor)
+
     def links(self) -> set[str]:
         """The names of the interfaces."""
         done = run(*self.inside("ip", "-j", "link", "show"), check=True)
@@ -30,6 +42,18 @@ class NetworkNamespace:
         run("ip", "netns", "delete", self.name)
         if Path(f"/etc/netns/{self.name}").exists():
             shutil.rmtree(f"/etc/netns/{self.name}")
+
+
+def _fetch(url: str) -> str:
+    deadline = time.monotonic() + BOUND
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                return str(answer.read().decode())
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def unique(prefix: str) -> str:
