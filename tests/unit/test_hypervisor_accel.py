@@ -92,6 +92,17 @@ def test_a_key_without_a_verdict_is_found_out_anew(image: GuestImage) -> None:
     assert accel._known(accel._key(image)) is None
 
 
+@pytest.mark.parametrize(("seconds", "known"), [(60, "slow"), (-1, None)])
+def test_what_a_busy_host_found_is_not_believed_for_long(
+    image: GuestImage, seconds: float, known: str | None
+) -> None:
+    accel._remember(accel._key(image), "slow", sure=False)
+    kept = json.loads(verdict().read_text())
+    assert accel._now() < kept["until"] < accel._now() + 3600
+    verdict().write_text(json.dumps({**kept, "until": accel._now() + seconds}))
+    assert accel._known(accel._key(image)) == known
+
+
 def test_a_vmm_that_dies_gives_its_last_words_and_is_remembered(
     image: GuestImage, tmp_path: Path
 ) -> None:

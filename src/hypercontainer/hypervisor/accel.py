@@ -2,7 +2,8 @@
 
 A `/dev/kvm` that opens proves nothing: on some hosts a guest then dies or
 hangs. So the first use boots a guest once under KVM, and the verdict is kept
-per boot of the host, QEMU, kernel and initrd.
+per boot of the host, QEMU, kernel and initrd; one of a busy host, which may
+only have been slow, not for long.
 """
 
 import json
@@ -13,7 +14,7 @@ import time
 from ..errors import BadRequest, VMError
 from ..guest.kernel import GuestImage
 from ..system.files import write_atomic
-from ..system.patience import slowness
+from ..system.patience import patience, slowness
 from .machine import Machine
 from .qemu_start import binary, start
 
@@ -21,6 +22,11 @@ DEVICE = "/dev/kvm"
 VERDICT = "/run/hyper/kvm-verdict.json"
 # Seconds on an idle host. A guest that KVM really runs is up in a tenth of them.
 _PROBE_BOUND = 8.0
+# Runnable processes per CPU from which a guest may only have been slow, and for how many seconds
+# it is believed then that it hung.
+_BUSY = 2.0
+_UNSURE = 600.0
+_FOREVER = float("inf")
 _READY = 8
 
 
@@ -52,8 +58,8 @@ def kvm_trouble(image: GuestImage) -> str:
     key = _key(image)
     known = _known(key)
     if known is None:
-        known = _probe(image)
-        _remember(key, known)
+        known, sure = _probe(image)
+        _remember(key, known, sure=sure)
     return known
 
 
@@ -73,20 +79,34 @@ def _known(key: str) -> str | None:
         return None
     if not isinstance(verdict, dict) or verdict.get("key") != key:
         return None
+    until = verdict.get("until", _FOREVER)
+    if not isinstance(until, int | float) or _now() > until:
+        return None
     trouble = verdict.get("trouble")
     return trouble if isinstance(trouble, str) else None
 
 
-def _remember(key: str, trouble: str) -> None:
+def _now() -> float:
+    """Seconds since the host's boot, which the verdict does not outlive."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _remember(key: str, trouble: str, *, sure: bool) -> None:
+    verdict: dict[str, str | float] = {"key": key, "trouble": trouble}
+    if not sure:
+        verdict["until"] = _now() + _UNSURE
     try:
         os.makedirs(os.path.dirname(VERDICT), mode=0o711, exist_ok=True)
-        write_atomic(VERDICT, json.dumps({"key": key, "trouble": trouble}).encode(), 0o644)
+        write_atomic(VERDICT, json.dumps(verdict).encode(), 0o644)
     except OSError:
         pass
 
 
-def _probe(image: GuestImage) -> str:
-    """Boot a guest under KVM until hyperstart says READY; returns what went wrong, or ""."""
+def _probe(image: GuestImage) -> tuple[str, bool]:
+    """Boot a guest under KVM until hyperstart says READY.
+
+    Returns what went wrong, or "", and whether that is sure: whether another try would say it too.
+    """
     machine = Machine(
         name="kvm-probe",
         accel="kvm",
@@ -110,12 +130,13 @@ def _probe(image: GuestImage) -> str:
         while (left := deadline - time.monotonic()) > 0 and poller.poll(left * 1000):
             data = vmm.control.recv(4096)
             if not data:
-                return f"a guest died under KVM: {_last_words(vmm.errors)}"
+                return f"a guest died under KVM: {_last_words(vmm.errors)}", True
             greeting += data
             if len(greeting) >= 4:
                 ready = int.from_bytes(greeting[:4], "big") == _READY
-                return "" if ready else "a guest under KVM answered with garbage"
-        return f"a guest under KVM did not start in {bound:.0f} s"
+                return "" if ready else "a guest under KVM answered with garbage", True
+        idle = patience() < _BUSY * slowness()
+        return f"a guest under KVM did not start in {bound:.0f} s", idle
     finally:
         vmm.kill()
         os.waitpid(vmm.pid, 0)
