@@ -70,6 +70,8 @@ void boot_mounts(void)
     mkdir("/run/hyper", 0711);
     /* Mounts and namespaces come and go with a wait for RCU each: 20 ms at 100 Hz, else. */
     write_file("/sys/kernel/rcu_expedited", "1");
+    /* kcompactd would wake an idle VM twice a second. */
+    write_file("/proc/sys/vm/compaction_proactiveness", "0");
     open_console();
 }
 

@@ -89,6 +89,21 @@ async def test_clones_differ_where_they_must(
         assert abs(int(stamp) - time.time()) < 30
 
 
+@pytest.mark.skipif(ACCEL != "tcg", reason="only an emulated CPU is started without its timer")
+async def test_an_idle_clone_is_not_woken_by_the_pit(
+    templates: Path, tmp_path: Path, disks: vms.Disks
+) -> None:
+    await make()
+    async with cloned(tmp_path, "idle") as client:
+        await client.create_container("c", make_config("sleep", "600"), disks.rootfs())
+        await client.start_container("c")
+        script = "for i in 1 2; do grep -E '^ *(0|LOC):' /proc/interrupts; sleep 1; done"
+        ran = await vms.execute(client, "c", "look", process("sh", "-c", script))
+    pit1, own1, pit2, own2 = (int(line.split()[1]) for line in ran.stdout.decode().splitlines())
+    assert pit1 == pit2
+    assert own1 < own2
+
+
 async def test_nobody_can_change_a_template(templates: Path) -> None:
     key = await make()
     described = store.describe(key)

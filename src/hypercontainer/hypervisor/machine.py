@@ -19,8 +19,9 @@ class Machine(NamedTuple):
     serves the share, as files are owned as the guest says), `jail` an empty
     directory for the VMM's root file system ("" for none), `memory_fd` a memfd
     for its RAM (-1 for memory of its own); `incoming` means that its state
-    comes later, from a template. `share_driver` says who serves the share: `9p`
-    is the VMM, `virtiofs` a process beside it, which needs the RAM shared.
+    comes later, from a template; `saved` that it boots to become one.
+    `share_driver` says who serves the share: `9p` is the VMM, `virtiofs` a
+    process beside it, which needs the RAM shared.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Machine(NamedTuple):
     jail: str
     memory_fd: int = -1
     incoming: bool = False
+    saved: bool = False
     share_driver: str = "9p"
 
     @property

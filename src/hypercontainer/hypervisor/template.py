@@ -69,7 +69,8 @@ def key(machine: Machine) -> str:
 
 def _command(machine: Machine) -> list[str]:
     """QEMU's command line, without what differs between VMs that can be clones of one."""
-    same = machine._replace(name="", share="share" if machine.served else "", memory_fd=-1)
+    share = "share" if machine.served else ""
+    same = machine._replace(name="", share=share, memory_fd=-1, saved=True)
     return command(same, dict.fromkeys(CHANNELS, 0))
 
 

@@ -84,7 +84,8 @@ def _make(config: VMConfig, work: str) -> str:
     memory_fd = template.new_memory(machine)
     try:
         state = os.path.join(work, "state")
-        guest = asyncio.run(_boot_and_save(machine._replace(memory_fd=memory_fd), work, state))
+        booted = machine._replace(memory_fd=memory_fd, saved=True)
+        guest = asyncio.run(_boot_and_save(booted, work, state))
         if template.key(machine) != name:
             raise VMError("the kernel or initrd changed while the template was made")
         template.store(name, machine, memory_fd, state, guest)
