@@ -11,7 +11,7 @@ UNITDIR := $(PREFIX)/lib/systemd/system
 
 .PHONY: help setup demo test test-unit test-engines test-conformance test-containerd \
 	test-crashes soak lab lab-xen lint format fuzz-api hyperkernel \
-	distribution-kernel kernel initrd hyperstart fuzz bench install clean
+	distribution-kernel kernel initrd hyperstart giveback fuzz bench install clean
 
 help:
 	@echo 'make demo         set up, then run a container image in a VM of its own (as root)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make setup        install what is missing: Debian packages, .venv'
 	@echo 'make hyperkernel  build the small guest kernel (about 5 minutes, once)'
 	@echo 'make hyperstart   build the guest'"'"'s init'
+	@echo 'make giveback     build what gives memory of VMs back to the host (part of initrd)'
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
 	@echo 'make test-unit    the tests that start no VM'
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
@@ -61,17 +62,21 @@ hyperkernel:
 	@hyperkernel/build.py
 	@$(MAKE) --no-print-directory initrd
 
-distribution-kernel: hyperstart
+distribution-kernel: hyperstart giveback
 	@hyperkernel/distribution.py
 	@hyperkernel/initrd.py --init $(HYPERSTART) --modules $(CACHE)/distribution/modules \
 		$(CACHE)/distribution/initrd.img
 
-initrd: hyperstart
+initrd: hyperstart giveback
 	@hyperkernel/initrd.py --init $(HYPERSTART) $(CACHE)/hyper-initrd.img
 
 hyperstart:
 	@tools/setup run
 	@$(MAKE) --silent -C hyperstart
+
+giveback:
+	@tools/setup run
+	@$(MAKE) --silent -C giveback CACHE=$(CACHE)
 
 test: setup kernel
 	@$(MAKE) --silent -C hyperstart check

@@ -1,11 +1,15 @@
 """QEMU's command line: only what a VM needs, nothing that a name or path can change."""
 
 import itertools
+import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
 from hypercontainer.errors import VMError
+from hypercontainer.hypervisor import giveback
 from hypercontainer.hypervisor.machine import Machine
 from hypercontainer.hypervisor.qemu_start import command
 
@@ -66,10 +70,35 @@ def test_the_channels_are_descriptors_and_nothing_listens() -> None:
 )
 def test_the_engine(accel: str, cpu: str, cpus: int) -> None:
     machine = MACHINE._replace(accel=accel, cpus=cpus)
-    assert f"accel={accel}" in options(machine, "-M")[0].split(",")
+    assert options(machine, "-accel")[0].partition(",")[0] == accel
     assert options(machine, "-cpu") == [cpu]
     assert options(machine, "-smp") == [str(cpus)]
     assert options(machine, "-m") == ["128M"]
+
+
+@pytest.mark.parametrize(("accel", "plugins"), [("kvm", 0), ("tcg", 1)])
+def test_the_library_is_loaded_into_the_qemu_that_it_was_built_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accel: str, plugins: int
+) -> None:
+    qemu = tmp_path / "qemu"
+    shutil.copy("/bin/true", qemu)
+    monkeypatch.setenv("HYPER_QEMU", str(qemu))
+    monkeypatch.setenv("HYPER_CACHE", str(tmp_path))
+    machine = MACHINE._replace(accel=accel)
+    assert "LD_PRELOAD" not in giveback.environment(str(qemu))
+
+    status = qemu.stat()
+    library = tmp_path / f"hyper-giveback-{status.st_size}-{int(status.st_mtime)}.so"
+    library.touch()
+    devices = options(machine, "-device")
+    assert [d.partition(",")[0] for d in devices].count("virtio-balloon-pci") == 1
+    assert "free-page-reporting=on" in ",".join(devices)
+    assert [p.partition(",")[0] for p in options(machine, "-plugin")] == plugins * [str(library)]
+    assert giveback.environment(str(qemu))["LD_PRELOAD"] == str(library)
+
+    os.utime(qemu, (1, 1))
+    assert options(machine, "-plugin") == []
+    assert "LD_PRELOAD" not in giveback.environment(str(qemu))
 
 
 def test_what_is_appended_comes_last() -> None:

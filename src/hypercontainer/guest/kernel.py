@@ -10,6 +10,8 @@ from typing import NamedTuple
 from ..errors import NotFound
 
 CACHE = "/var/cache/hyper"
+# Where `make install` puts them.
+INSTALLED = "/var/lib/hyper"
 
 
 class GuestImage(NamedTuple):
@@ -30,7 +32,7 @@ def _candidates() -> list[GuestImage]:
     initrd = f"{cache}/hyper-initrd.img"
     return [
         GuestImage(f"{cache}/hyperkernel/vmlinux", initrd, "hyperkernel"),
-        GuestImage("/var/lib/hyper/kernel", "/var/lib/hyper/hyper-initrd.img", "hyperkernel"),
+        GuestImage(f"{INSTALLED}/kernel", f"{INSTALLED}/hyper-initrd.img", "hyperkernel"),
         GuestImage(
             f"{cache}/distribution/vmlinuz", f"{cache}/distribution/initrd.img", "distribution"
         ),

@@ -12,7 +12,7 @@ import sys
 
 from ..errors import VMError
 from ..system import processes, syscalls
-from . import jail, virtiofs
+from . import giveback, jail, virtiofs
 from .machine import Machine, Vmm
 
 BINARY = "qemu-system-x86_64"
@@ -24,6 +24,9 @@ CHANNELS = ("monitor", "console", "control", "streams")
 # 9p serves files as the guest names their owners, so QEMU keeps what that takes and no more:
 # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD.
 _SHARE_CAPABILITIES = (0, 1, 2, 3, 4, 27)
+# What translations of guest code may take, in MiB. QEMU bounds them by an eighth of the host's
+# memory, however small the guest, of which it would be the guest's to use all.
+_TCG_OPTIONS = ",tb-size=64"
 _FIRMWARE = ("/usr/share/qemu/qboot.rom",)
 _KERNEL_ARGUMENTS = (
     # Warnings and worse only: each character of an emulated serial port costs a VM exit.
@@ -40,6 +43,9 @@ _KERNEL_ARGUMENTS = (
     # Units of a few pages instead of 2 MiB, whose second chunk, that the first container needs,
     # has 4 MiB of tables to be zeroed: 10 ms on an emulated CPU, and 4 MiB that no clone shares.
     " percpu_alloc=page"
+    # What the guest frees is reported by 64 KiB: by 2 MiB, as usual, little of it would be, and
+    # half of a small guest's memory be set aside while it is.
+    " page_reporting.page_reporting_order=4"
     # Only the interfaces that somebody asked for.
     " dummy.numdummies=0"
 )
@@ -66,10 +72,12 @@ def binary() -> str:
 def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     """QEMU's command line for `machine`; `fds` are QEMU's ends of the channels by name."""
     cpu, hpet = ("host", "off") if machine.accel == "kvm" else ("max", "on")
+    qemu = binary()
     argv = [
-        binary(),
+        qemu,
         *("-name", f"{machine.name},process=hyper-vm"),
-        *("-M", f"pc,accel={machine.accel},usb=off,vmport=off,smm=off,hpet={hpet}"),
+        *("-M", f"pc,usb=off,vmport=off,smm=off,mem-merge=off,hpet={hpet}"),
+        *("-accel", machine.accel + (_TCG_OPTIONS if machine.accel == "tcg" else "")),
         *("-cpu", cpu, "-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-kernel", machine.kernel, "-initrd", machine.initrd),
@@ -83,6 +91,7 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
         *("-chardev", f"socket,id=streams,fd={fds['streams']}"),
         *("-device", "virtserialport,chardev=streams,name=sh.hyper.channel.1"),
         *("-device", "virtio-scsi-pci,id=scsi0,num_queues=1"),
+        *giveback.arguments(qemu, machine.accel),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     ]
     if machine.memory_fd >= 0:
@@ -199,7 +208,7 @@ def _become_qemu(
         syscalls.no_new_privileges()
         if os.getppid() != parent:
             os._exit(1)
-        os.execv(argv[0], argv)
+        os.execve(argv[0], argv, giveback.environment(argv[0]))
     except BaseException as error:
         os.write(2, f"starting {argv[0]}: {error}\n".encode())
     finally:
@@ -215,7 +224,7 @@ def _enter_jail(argv: list[str], machine: Machine) -> bool:
     kvm_user = None
     if machine.accel == "kvm" and os.path.exists(jail.KVM):
         kvm_user = 0 if machine.served else machine.user_id
-    files = [argv[0], machine.kernel, machine.initrd]
+    files = [argv[0], machine.kernel, machine.initrd, giveback.library(argv[0])]
     try:
         return jail.enter(machine.jail, files, machine.served, kvm_user)
     except PermissionError as error:
