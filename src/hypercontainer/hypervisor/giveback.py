@@ -9,7 +9,7 @@ import os
 from ..guest.kernel import INSTALLED, cache_directory
 
 # Seconds for which emulated CPUs must have been idle. It doubles each time, to five minutes.
-_PATIENCE = 5
+_PATIENCE = 10
 # A guest's page that was given back has other content when it is used again: a guest that counts
 # on it (init_on_free) reports none then.
 _BALLOON = "virtio-balloon-pci,free-page-reporting=on,page-poison=off,deflate-on-oom=on"
