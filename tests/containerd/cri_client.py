@@ -35,10 +35,13 @@ class CRIClient:
                 )
                 self._methods[method.name] = (request, call)
 
-    def __call__(self, method: str, *, timeout: float = _BOUND, **fields: Any) -> Any:
-        """The answer to a call; messages in its fields are dictionaries. Raises grpc.RpcError."""
+    def __call__(self, method: str, *, bound: float = _BOUND, **fields: Any) -> Any:
+        """The answer to a call; messages in its fields are dictionaries.
+
+        `bound` is in seconds. Raises grpc.RpcError.
+        """
         request, call = self._methods[method]
-        return call(request(**fields), timeout=timeout)
+        return call(request(**fields), timeout=bound)
 
     def word(self, enumeration: str, number: int) -> str:
         """The name of a value of an enumeration, such as CONTAINER_EXITED."""
