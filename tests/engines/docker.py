@@ -27,10 +27,15 @@ class Docker:
         *,
         name: str = "hypdk",
         configuration: dict[str, Any] | None = None,
+        containerd: Path | None = None,
     ) -> None:
-        """`configuration` is dockerd's, by default with containers that outlive it."""
+        """`configuration` is dockerd's, by default with containers that outlive it.
+
+        `containerd` is the socket of one that runs already, and has runv alone.
+        """
         self.directory = directory
         self.runv = runv
+        self._containerd = containerd
         self.name = unique(name)
         self.namespace = NetworkNamespace(self.name)
         self.env = {
@@ -59,7 +64,7 @@ class Docker:
             [
                 *self.namespace.inside("dockerd", "--host", self.env["DOCKER_HOST"]),
                 *(f"--{key}={self.directory}/{name}" for key, name in paths.items()),
-                *("--add-runtime", f"runv={self.runv}", "--default-runtime", "runv"),
+                *self._runtime(),
                 *(
                     "--cgroup-parent",
                     f"/{self.name}",
@@ -72,6 +77,11 @@ class Docker:
             stderr=self._log,
             start_new_session=True,
         )
+
+    def _runtime(self) -> list[str]:
+        if self._containerd is not None:
+            return [f"--containerd={self._containerd}"]
+        return ["--add-runtime", f"runv={self.runv}", "--default-runtime", "runv"]
 
     def _wait(self) -> None:
         until(lambda: self.docker("version").code == 0, "dockerd answers", 60)

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..pods.layout import Layout
 from ..pods.plans import Defaults
 from ..pods.service import PodService
 from ..pods.store import Store
+from ..system import loops
 from ..system.lock import Lock
 from .config import DEFAULT_ROOT, Config
 from .context import Context
@@ -44,15 +44,8 @@ def run(
         Lock(config.root, "root", "hyperd"),
         Lock(config.state_dir, "state", "hyperd"),
     ]
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    loop = asyncio.get_event_loop()
-    if sys.version_info < (3, 12):
-        # Later versions have it by default; that of 3.11 takes a thread for each child.
-        watcher = asyncio.PidfdChildWatcher()
-        watcher.attach_loop(loop)
-        asyncio.get_event_loop_policy().set_child_watcher(watcher)
     try:
-        loop.run_until_complete(_serve(config, sockets, ready, stopping))
+        loops.run(_serve(config, sockets, ready, stopping))
     finally:
         if config.state is None and config.root != DEFAULT_ROOT:
             _leave(config.state_dir)

@@ -88,8 +88,6 @@ class ContentStore:
             except sqlite3.IntegrityError:
                 raise Conflict(f"content {digest}: already exists") from None
             holding.hold(db, call, holding.CONTENT, digest)
-        event = events.ContentCreate(digest=digest, size=size)
-        self._events.publish(namespace, "/content/create", event)
 
     async def open(self, call: Call, ref: str, total: int, expected: str) -> Writer:
         """Begin to write a blob, or go on; `close` has to follow.

@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ...errors import BadRequest
 from ...system.database import Database
+from ..api.events_pb2 import TaskExit
 from ..api.events_ttrpc_pb2 import Envelope
 from . import filters
 from .fields import fields_of
@@ -128,9 +129,10 @@ class Exchange:
             raise BadRequest(f"an event of {len(data)} bytes is refused: {_EVENT_LIMIT} at most")
         time = envelope.timestamp.ToNanoseconds()
         with self._db.transaction() as db:
-            row = (time, data, hashlib.sha256(data).digest())
+            row = (time, topic, data, hashlib.sha256(data).digest())
             added = db.execute(
-                "INSERT OR IGNORE INTO events (time, envelope, mark) VALUES (?, ?, ?)", row
+                "INSERT OR IGNORE INTO events (time, topic, envelope, mark) VALUES (?, ?, ?, ?)",
+                row,
             )
             if added.rowcount and added.lastrowid and added.lastrowid % 256 == 0:
                 db.execute("DELETE FROM events WHERE number <= ?", (added.lastrowid - KEPT,))
@@ -138,6 +140,20 @@ class Exchange:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    def has_exit(self, namespace: str, task_id: str, pid: int) -> bool:
+        """Whether the end of a task's first process was told of already."""
+        rows = self._db.rows(
+            "SELECT envelope FROM events WHERE topic = '/tasks/exit' ORDER BY number DESC"
+        )
+        for (data,) in rows:
+            envelope = Envelope.FromString(data)
+            event = unpacked(envelope.event)
+            if envelope.namespace != namespace or not isinstance(event, TaskExit):
+                continue
+            if (event.container_id, event.id, event.pid) == (task_id, task_id, pid):
+                return True
+        return False
 
     async def stream(self, want: Wanted) -> AsyncIterator[Envelope]:
         """Events as they come, until `want.until`; before them the kept ones from its time on."""

@@ -11,7 +11,7 @@ from .core import Core
 from .fields import fields_of
 from .filters import matches, parse
 from .holding import CONTENT, EXPIRE, INGESTS, SNAPSHOTS, expires
-from .names import check_identifier, check_key, check_labels
+from .names import check_key, check_labels
 from .schema import dump, load, now, stamp, touch_namespace
 from .server import NO_BOUNDS, Call
 
@@ -29,7 +29,7 @@ class Leases:
     async def create(self, request: api.CreateRequest, call: Call) -> api.CreateResponse:
         """Raises Conflict, BadRequest."""
         name = request.id or f"{uuid.uuid4().hex[:16]}"
-        check_identifier(name, "lease")
+        check_key(name, "lease")
         labels, created, namespace = check_labels(request.labels), now(), call.namespace
         if EXPIRE in labels and expires(labels) is None:
             raise BadRequest(f"lease {name}: {EXPIRE}: {labels[EXPIRE]!r} is no time")

@@ -28,14 +28,13 @@ class Namespaces:
         self._events = core.events
 
     async def get(self, request: api.GetNamespaceRequest, _: Call) -> api.GetNamespaceResponse:
-        """Raises NotFound."""
+        """One that nothing is in yet has no labels: clients ask before they put something there."""
         return api.GetNamespaceResponse(namespace=self._find(request.name))
 
     def _find(self, name: str) -> api.Namespace:
+        check_identifier(name, "namespace")
         row = self._db.row("SELECT labels FROM namespaces WHERE name = ?", name)
-        if row is None:
-            raise NotFound(f"namespace {name!r}: not found")
-        return api.Namespace(name=name, labels=load(row[0]))
+        return api.Namespace(name=name, labels=load(row[0]) if row else {})
 
     async def list(self, request: api.ListNamespacesRequest, _: Call) -> api.ListNamespacesResponse:
         """All that a filter lets through."""
@@ -64,20 +63,21 @@ class Namespaces:
     async def update(
         self, request: api.UpdateNamespaceRequest, _: Call
     ) -> api.UpdateNamespaceResponse:
-        """Change labels. Raises NotFound, BadRequest."""
+        """Change labels. Raises BadRequest."""
         old = self._find(request.namespace.name)
         paths = request.update_mask.paths
         labels = check_labels(masked_labels(old.labels, request.namespace.labels, paths))
         with self._db.transaction() as db:
-            query = "UPDATE namespaces SET labels = ? WHERE name = ?"
-            db.execute(query, (dump(labels), old.name))
+            db.execute("INSERT OR REPLACE INTO namespaces VALUES (?, ?)", (old.name, dump(labels)))
         event = events.NamespaceUpdate(name=old.name, labels=labels)
         self._events.publish(old.name, "/namespaces/update", event)
         return api.UpdateNamespaceResponse(namespace=self._find(old.name))
 
     async def delete(self, request: api.DeleteNamespaceRequest, _: Call) -> Empty:
         """Forget an empty one. Raises NotFound, NotRunning."""
-        name = self._find(request.name).name
+        name = request.name
+        if self._db.row("SELECT 1 FROM namespaces WHERE name = ?", name) is None:
+            raise NotFound(f"namespace {name[:80]!r}: not found")
         full = [
             kind
             for kind in _CONTENTS

@@ -7,14 +7,19 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+import grpc.aio
 
 from ...errors import BadRequest, HyperError
 from ...images.contentfiles import ContentFiles
 from ...images.snapshotfiles import SnapshotFiles
+from ...system import loops
 from ...system.database import Database
 from ...system.lock import Lock
+from .bundles import Bundles
 from .collector import Collector
 from .containers import Containers
 from .content import Content
@@ -23,6 +28,7 @@ from .core import Core
 from .diff import Diff
 from .events import Events
 from .exchange import Exchange
+from .forwarding import Forwarding
 from .health import Health
 from .images import Images
 from .introspection import Introspection
@@ -30,8 +36,11 @@ from .leases import Leases
 from .namespaces import Namespaces
 from .schema import open_database
 from .server import Service, make_server
+from .shims import Launcher
 from .snapshots import Snapshots
 from .snapshotstore import SnapshotStore
+from .tasks import TasksService
+from .taskstore import TaskStore
 from .version import Version
 
 log = logging.getLogger(__name__)
@@ -76,7 +85,7 @@ def settings(arguments: argparse.Namespace) -> Settings:
 
 def run(settings: Settings, ready: Callable[[str], None], stopping: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; tasks go on afterwards. Raises HyperError."""
-    os.umask(0o077)
+    os.umask(0o022)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for directory in (settings.root, settings.state_dir, settings.listen.parent):
@@ -85,7 +94,7 @@ def run(settings: Settings, ready: Callable[[str], None], stopping: Callable[[],
         Lock(settings.root, "root", "runv-containerd"),
         Lock(settings.state_dir, "state-dir", "runv-containerd"),
     ]
-    asyncio.run(_serve(settings, ready, stopping))
+    loops.run(_serve(settings, ready, stopping))
     del locks
 
 
@@ -96,27 +105,42 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signum, stop.set)
-    database = open_database(settings.root / "containerd.db")
-    core = _core(settings.root / "images", database)
-    services = _services(core)
-    server = make_server(services)
-    listen = str(settings.listen)
-    try:
+    listen = settings.listen
+    # Removed first: whoever connects to what a killed daemon left would wait for us.
+    listen.unlink(missing_ok=True)
+    async with AsyncExitStack() as stack:
+        database = open_database(settings.root / "containerd.db")
+        stack.callback(database.close)
+        core = _core(settings.root / "images", database)
+        stack.callback(core.collector.close)
         _remove_leftovers(core)
-        if server.add_insecure_port(f"unix:{listen}") == 0:
-            raise HyperError(f"listen on {listen}: see that its directory can be written to")
-        os.chmod(listen, 0o600)
-        await server.start()
+        launcher = Launcher(listen, settings.debug)
+        tasks = TaskStore(Bundles(settings.state_dir), launcher, core.events)
+        stack.push_async_callback(tasks.close)
+        forwarding = Forwarding(launcher.events_socket, tasks.heard)
+        stack.push_async_callback(asyncio.to_thread, forwarding.close)
+        await tasks.recover()
+        server = make_server(_services(core, tasks, settings.options))
+        await _listen(server, listen)
+        stack.callback(listen.unlink, True)
+        stack.push_async_callback(server.stop, _GRACE)
         ready(f"runv-containerd answers on {listen}; root {settings.root}")
         core.collector.soon()
         await stop.wait()
         stopping()
         log.info("stopping; tasks go on")
+
+
+async def _listen(server: grpc.aio.Server, path: Path) -> None:
+    """Begin to serve at a socket that only root can connect to. Raises HyperError."""
+    mask = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError:
+        raise HyperError(f"listen on {path}: see that its directory can be written to") from None
     finally:
-        await server.stop(_GRACE)
-        core.collector.close()
-        settings.listen.unlink(missing_ok=True)
-        database.close()
+        os.umask(mask)
+    await server.start()
 
 
 def _core(images: Path, database: Database) -> Core:
@@ -127,11 +151,13 @@ def _core(images: Path, database: Database) -> Core:
     return Core(database, exchange, content, snapshots, collector)
 
 
-def _services(core: Core) -> list[Service]:
+def _services(core: Core, tasks: TaskStore, options: dict[str, str]) -> list[Service]:
+    containers = Containers(core, tasks.has)
     services: list[Service] = [
         Version(),
         Namespaces(core),
-        Containers(core, lambda namespace, container: False),
+        containers,
+        TasksService(core, containers, tasks, options),
         Images(core),
         Content(core),
         Leases(core),

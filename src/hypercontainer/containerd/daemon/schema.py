@@ -52,7 +52,7 @@ CREATE TABLE resources (
 ) STRICT;
 CREATE TABLE events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL,
-    envelope BLOB NOT NULL, mark BLOB NOT NULL UNIQUE
+    topic TEXT NOT NULL, envelope BLOB NOT NULL, mark BLOB NOT NULL UNIQUE
 ) STRICT;
 CREATE INDEX events_by_time ON events (time);
 CREATE TABLE server (uuid TEXT NOT NULL) STRICT;
