@@ -297,17 +297,12 @@ class ChildSink:
             if select.select([self._streams()[1]], [], [], 0)[0] == []:
                 break
         text = self._errors.decode("utf-8", "replace")
-        if "No space left" in text or "Disk quota" in text:
-            need = f"{self._what} needs more than {readable_size(_written(self._target))}"
+        # The last is all that tar says of a file that only a part had room of.
+        if re.search("No space left|Disk quota|Wrote only", text):
+            need = f"{self._what} needs more than {readable_size(self._sent)}"
             return no_space(str(self._target.parent), need)
         fatal = re.findall(r"(?:FATAL ERROR|ERROR): *(.+)", text)
-        lines = fatal or text.strip().splitlines() or [f"status {child.returncode}"]
+        said = [line for line in text.splitlines() if "due to previous errors" not in line]
+        lines = fatal or said or [f"status {child.returncode}"]
         reason = lines[-1]
         return HyperError(f"{self._what} can't be converted: {self._name}: {reason}", detail=text)
-
-
-def _written(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

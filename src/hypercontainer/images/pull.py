@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import HyperError, NotFound, Timeout
@@ -135,7 +136,7 @@ class Puller:
         what = str(reference)
         if manifest.config.size > CONFIG_LIMIT:
             raise BadImage(f"{what} is refused: its configuration is {manifest.config.size} bytes")
-        path = self._content.files.blob_path(manifest.config.digest)
+        path = await self._path_of(manifest.config)
         await fetch(registry, manifest.config, path, _silent, f"the configuration of {what}")
         data = await asyncio.to_thread(path.read_bytes)
         await asyncio.to_thread(path.unlink)
@@ -177,6 +178,13 @@ class Puller:
             text = f"{what} needs more than {readable_size(need)}, {have} are free"
             raise no_space(str(files.root), text)
 
+    async def _path_of(self, blob: Descriptor) -> Path:
+        """Where a blob goes; it is there already if a client of containerd brought it."""
+        path = self._content.files.blob_path(blob.digest)
+        if not path.exists():
+            await asyncio.to_thread(link_content, self._content.files.root, blob.digest, path)
+        return path
+
     async def _layer(
         self, registry: Registry, diff_id: str, blob: Descriptor, progress: ProgressFn
     ) -> None:
@@ -184,9 +192,7 @@ class Puller:
         if diff_id in files.layers:
             return
         shown = short(blob.digest)
-        path = files.blob_path(blob.digest)
-        if not path.exists():
-            await asyncio.to_thread(link_content, files.root, blob.digest, path)
+        path = await self._path_of(blob)
         async with self._downloads:
             await fetch(registry, blob, path, progress, f"layer {shown}")
         progress(status("Download complete", shown))

@@ -1,0 +1,71 @@
+"""dockerd on runv-containerd: every container in a VM, and no other runtime."""
+
+import os
+import signal
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+
+from tests.containerd.runv_containerd import RunvContainerd, running
+from tests.e2e.rootfs import make_tree
+from tests.engines import leftovers
+from tests.engines.commands import until
+from tests.engines.docker import Docker
+from tests.engines.needs import need, runv_command
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunvContainerd]:
+    """runv-containerd, with nothing left of tasks in the end."""
+    with running(tmp_path_factory.mktemp("daemon")) as one:
+        yield one
+        leftovers.check_none(one.look)
+
+
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory, daemon: RunvContainerd) -> Iterator[Docker]:
+    """A dockerd that uses it."""
+    need("dockerd", "docker", "ip", "iptables")
+    directory = tmp_path_factory.mktemp("docker")
+    tree = make_tree(directory / "tree")
+    archive = directory / "box.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tree, arcname=".")
+    engine = Docker(directory, runv_command(), archive, daemon.socket)
+    try:
+        yield engine
+        leftovers.check_none(engine.look)
+    finally:
+        engine.close()
+
+
+def test_run_exec_logs_stop(docker: Docker) -> None:
+    kernel = docker.run("box", "uname", "-r")
+    assert kernel.code == 0, kernel
+    assert kernel.out.strip() != os.uname().release
+    assert docker.run("-i", "box", "sh", "-c", "cat; exit 4", stdin=b"in").code == 4
+    docker.start("--name", "c", "box", "sh", "-c", "echo out; echo err >&2; exec sleep 1000")
+    assert docker.check("exec", "c", "hostname") == docker.inspect("c")["Id"][:12] + "\n"
+    logs = docker.docker("logs", "c")
+    assert (logs.out, logs.err) == ("out\n", "err\n")
+    docker.check("stop", "-t", "1", "c")
+    assert docker.state("c")["ExitCode"] == 137
+    docker.check("start", "c")
+    assert docker.state("c")["Running"]
+    docker.check("rm", "-f", "c")
+    assert docker.run("box", "none").code == 127
+
+
+def test_runv_containerd_is_killed_under_it(docker: Docker, daemon: RunvContainerd) -> None:
+    docker.start("--name", "k", "box", "sh", "-c", "while :; do echo on; sleep 0.3; done")
+    daemon.end(signal.SIGKILL)
+    daemon.start()
+    until(lambda: docker.docker("exec", "k", "echo", "hi").out == "hi\n", "exec works again")
+    before = docker.docker("logs", "k").out.count("on")
+    until(lambda: docker.docker("logs", "k").out.count("on") > before, "the log goes on")
+    docker.check("kill", "k")
+    until(lambda: not docker.state("k")["Running"], "its end")
+    docker.check("rm", "k")
