@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-import pytest
 
 from tests.engines import leftovers
 from tests.engines.commands import Result, Terminal, run, until
+from tests.engines.conftest import need
 from tests.engines.network_namespace import unique
 
 PROGRAM = Path(sys.executable).parent / "runv-containerd"
@@ -129,10 +129,7 @@ class RunvContainerd:
 @contextmanager
 def running(directory: Path, *flags: str) -> Iterator[RunvContainerd]:
     """One that runs; skips the test where it can't."""
-    if os.geteuid() != 0:
-        pytest.skip("runv-containerd needs root")
-    if shutil.which("ctr") is None:
-        pytest.skip("ctr is not installed: `tools/setup engines` does it")
+    need("ctr")
     daemon = RunvContainerd(directory)
     try:
         daemon.start(*flags)

@@ -4,6 +4,7 @@ import os
 import signal
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,8 @@ from tests.containerd.runv_containerd import RunvContainerd, running
 from tests.e2e.rootfs import make_tree
 from tests.engines import leftovers
 from tests.engines.commands import until
+from tests.engines.conftest import need
 from tests.engines.docker import Docker
-from tests.engines.needs import need, runv_command
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -26,7 +27,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunvContainerd]
 
 
 @pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory, daemon: RunvContainerd) -> Iterator[Docker]:
+def docker(tmp_path_factory: pytest.TempPathFactory, runv: Path, daemon: RunvContainerd) -> Iterator[Docker]:
     """A dockerd that uses it."""
     need("dockerd", "docker", "ip", "iptables")
     directory = tmp_path_factory.mktemp("docker")
@@ -34,7 +35,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory, daemon: RunvContainerd) -> 
     archive = directory / "box.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, arcname=".")
-    engine = Docker(directory, runv_command(), archive, daemon.socket)
+    engine = Docker(directory, runv, archive, containerd=daemon.socket)
     try:
         yield engine
         leftovers.check_none(engine.look)

@@ -1,8 +1,10 @@
 """runv-containerd's images: `ctr` pulls, lists, exports and removes them; nothing is left."""
 
+import io
 import os
 import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,10 +102,13 @@ def test_layers_are_stacked_and_their_whiteouts_count(
         (target / "made").write_text("here")
         usage = daemon.check("snapshots", "usage", str(target)).splitlines()[1]
         assert usage.split()[-1] == "2", "the directory and the file"
+        made = subprocess.run(daemon.command("snapshots", "diff", str(target)), capture_output=True)
+        with tarfile.open(fileobj=io.BytesIO(made.stdout)) as tar:
+            assert tar.getnames() == ["made"]
     finally:
         daemon.check("images", "unmount", "--rm", str(target))
     daemon.check("images", "remove", "--sync", name)
-    assert daemon.files() == []
+    until(lambda: not daemon.files(), "nothing left")
 
 
 def test_namespaces_have_their_own_but_content_is_one_file(

@@ -82,22 +82,27 @@ def _events(daemon: RunvContainerd, cid: str) -> list[str]:
         daemon.command("events", f"since==2020-01-01T00:00:00Z,event.container_id=={cid}"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
     )
+    assert listening.stdout is not None
+    output = listening.stdout.fileno()
+    os.set_blocking(output, False)
+    told = b""
+
+    def has_all() -> bool:
+        nonlocal told
+        try:
+            told += os.read(output, 1 << 16)
+        except BlockingIOError:
+            pass
+        return b"/tasks/delete" in told and told.endswith(b"\n")
+
     try:
-        daemon.check("namespaces", "label", "default", "marked=yes")
-        lines: list[str] = []
-        assert listening.stdout is not None
-        os.set_blocking(listening.stdout.fileno(), False)
-
-        def told() -> bool:
-            lines.extend(listening.stdout.read().splitlines())  # type: ignore[union-attr]
-            return any("/tasks/delete" in line for line in lines)
-
-        until(told, f"/tasks/delete of {cid} in {lines}", 30)
+        until(has_all, f"/tasks/delete of {cid}", 30)
     finally:
         listening.kill()
         listening.wait(10)
+        listening.stdout.close()
+    lines = told.decode().splitlines()
     return [line.split()[5] for line in lines]
 
 
@@ -140,7 +145,7 @@ def test_exec_attach_pause_kill_delete(daemon: RunvContainerd, image: str) -> No
     assert daemon.ctr("task", "checkpoint", cid).code != 0
     daemon.check("task", "kill", "-s", "KILL", cid)
     until(lambda: _status(daemon, cid) == "STOPPED", "its end")
-    assert daemon.ctr("task", "rm", cid).code == 137
+    assert "137" in daemon.ctr("task", "rm", cid).err
     assert not _has_task(daemon, cid)
     daemon.check("container", "rm", cid)
     leftovers.check_none(daemon.look)
@@ -165,7 +170,7 @@ def test_tasks_outlive_the_daemon(daemon: RunvContainerd, image: str) -> None:
     daemon.start()
     daemon.check("task", "kill", "-s", "KILL", cid)
     until(lambda: _status(daemon, cid) == "STOPPED", "its end")
-    assert daemon.ctr("task", "rm", cid).code == 137
+    assert "137" in daemon.ctr("task", "rm", cid).err
     leftovers.check_none(daemon.look)
 
 
@@ -194,7 +199,7 @@ def test_a_killed_vm(daemon: RunvContainerd, image: str) -> None:
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     until(lambda: _status(daemon, cid) == "STOPPED", "its end")
-    assert daemon.ctr("task", "rm", cid).code != 0
+    assert "137" in daemon.ctr("task", "rm", cid).err
     leftovers.check_none(daemon.look)
 
 

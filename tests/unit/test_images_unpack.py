@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.errors import NotSupported
 from hypercontainer.images.contentfiles import ContentFiles, link_content
+from hypercontainer.images.difference import layer_of
 from hypercontainer.images.failures import BadImage
 from hypercontainer.images.records import Files, LayerRecord
 from hypercontainer.images.unpack import Unpacking
@@ -126,3 +128,30 @@ def test_blobs_are_one_file_for_both(tmp_path: Path) -> None:
         assert os.listdir(tmp_path / "content") == ["ingest"]
     finally:
         files.close()
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    data = _tar(
+        ("d/", b"", {**DIRECTORY, "uid": 7}),
+        ("d/f", b"hello", {"mode": 0o4755, "uid": 9, "mtime": 1_400_000_000}),
+        ("d/h", b"", {"type": tarfile.LNKTYPE, "linkname": "d/f"}),
+        ("d/.wh..wh..opq", b"", {}),
+        ("s", b"", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}),
+        (".wh.gone", b"", {}),
+        ("x", b"x" * 2_000_000, {"pax_headers": {"SCHILY.xattr.user.a": "b"}}),
+    )
+    target, _ = _unpack(tmp_path, data)
+    again = b"".join(layer_of(os.fsencode(target)))
+    with tarfile.open(fileobj=io.BytesIO(again)) as tar:
+        found = {info.name: info for info in tar}
+    assert sorted(found) == [".wh.gone", "d", "d/.wh..wh..opq", "d/f", "d/h", "s", "x"]
+    assert (found["d/f"].mode, found["d/f"].uid, found["d/f"].mtime) == (0o4755, 9, 1_400_000_000)
+    assert (found["d/h"].type, found["d/h"].linkname) == (tarfile.LNKTYPE, "d/f")
+    assert found["s"].linkname == "/etc/passwd"
+    assert found["x"].pax_headers["SCHILY.xattr.user.a"] == "b"
+    (tmp_path / "second").mkdir()
+    other, _ = _unpack(tmp_path / "second", again)
+    assert b"".join(layer_of(os.fsencode(other))) == again
+    os.setxattr(other / "d", "trusted.overlay.redirect", b"/elsewhere")
+    with pytest.raises(NotSupported, match="renamed"):
+        b"".join(layer_of(os.fsencode(other)))
