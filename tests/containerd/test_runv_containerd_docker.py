@@ -27,7 +27,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunvContainerd]
 
 
 @pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory, runv: Path, daemon: RunvContainerd) -> Iterator[Docker]:
+def docker(
+    tmp_path_factory: pytest.TempPathFactory, runv: Path, daemon: RunvContainerd
+) -> Iterator[Docker]:
     """A dockerd that uses it."""
     need("dockerd", "docker", "ip", "iptables")
     directory = tmp_path_factory.mktemp("docker")
@@ -48,25 +50,25 @@ def test_run_exec_logs_stop(docker: Docker) -> None:
     assert kernel.code == 0, kernel
     assert kernel.out.strip() != os.uname().release
     assert docker.run("-i", "box", "sh", "-c", "cat; exit 4", stdin=b"in").code == 4
-    docker.start("--name", "c", "box", "sh", "-c", "echo out; echo err >&2; exec sleep 1000")
-    assert docker.check("exec", "c", "hostname") == docker.inspect("c")["Id"][:12] + "\n"
-    logs = docker.docker("logs", "c")
+    docker.start("--name", "box1", "box", "sh", "-c", "echo out; echo err >&2; exec sleep 1000")
+    assert docker.check("exec", "box1", "hostname") == docker.inspect("box1")["Id"][:12] + "\n"
+    logs = docker.docker("logs", "box1")
     assert (logs.out, logs.err) == ("out\n", "err\n")
-    docker.check("stop", "-t", "1", "c")
-    assert docker.state("c")["ExitCode"] == 137
-    docker.check("start", "c")
-    assert docker.state("c")["Running"]
-    docker.check("rm", "-f", "c")
+    docker.check("stop", "-t", "1", "box1")
+    assert docker.state("box1")["ExitCode"] == 137
+    docker.check("start", "box1")
+    assert docker.state("box1")["Running"]
+    docker.check("rm", "-f", "box1")
     assert docker.run("box", "none").code == 127
 
 
 def test_runv_containerd_is_killed_under_it(docker: Docker, daemon: RunvContainerd) -> None:
-    docker.start("--name", "k", "box", "sh", "-c", "while :; do echo on; sleep 0.3; done")
+    docker.start("--name", "box2", "box", "sh", "-c", "while :; do echo on; sleep 0.3; done")
     daemon.end(signal.SIGKILL)
     daemon.start()
-    until(lambda: docker.docker("exec", "k", "echo", "hi").out == "hi\n", "exec works again")
-    before = docker.docker("logs", "k").out.count("on")
-    until(lambda: docker.docker("logs", "k").out.count("on") > before, "the log goes on")
-    docker.check("kill", "k")
-    until(lambda: not docker.state("k")["Running"], "its end")
-    docker.check("rm", "k")
+    until(lambda: docker.docker("exec", "box2", "echo", "hi").out == "hi\n", "exec works again")
+    before = docker.docker("logs", "box2").out.count("on")
+    until(lambda: docker.docker("logs", "box2").out.count("on") > before, "the log goes on")
+    docker.check("kill", "box2")
+    until(lambda: not docker.state("box2")["Running"], "its end")
+    docker.check("rm", "box2")
