@@ -15,7 +15,7 @@ import grpc
 
 from tests.engines import leftovers
 from tests.engines.commands import Result, Terminal, run, until
-from tests.engines.conftest import need
+from tests.engines.needs import need
 from tests.engines.network_namespace import unique
 
 PROGRAM = Path(sys.executable).parent / "runv-containerd"

@@ -12,8 +12,8 @@ from tests.containerd.runv_containerd import RunvContainerd, running
 from tests.e2e.rootfs import make_tree
 from tests.engines import leftovers
 from tests.engines.commands import until
-from tests.engines.conftest import need
 from tests.engines.docker import Docker
+from tests.engines.needs import need
 
 pytestmark = pytest.mark.timeout(900)
 
