@@ -17,6 +17,7 @@
 #include "path.h"
 #include "pod.h"
 #include "power.h"
+#include "renew.h"
 #include "services.h"
 #include "report.h"
 
@@ -140,6 +141,9 @@ static void with_container(const struct request *request, struct container *cont
         break;
     case STARTCONTAINER:
         container_start(request->seq, container);
+        break;
+    case RENEWCONTAINER:
+        container_renew(request->seq, container, &request->renewal);
         break;
     case REMOVECONTAINER:
         container_remove(request->seq, container, NULL);

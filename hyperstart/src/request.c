@@ -109,14 +109,19 @@ static void decode_entropy(struct json *json, struct pod_spec *spec)
         spec->entropy_size = (size_t)size;
 }
 
+char *decode_machine_id(struct json *json)
+{
+    char *id = json_string(json, 0, "machine_id", JSON_OPTIONAL);
+    if (id && (strlen(id) != 32 || strspn(id, "0123456789abcdef") != 32))
+        fail(json->failure, FAIL_BAD_REQUEST, "machine_id must be 32 hexadecimal digits");
+    return id;
+}
+
 static void decode_pod(struct json *json, struct pod_spec *spec)
 {
     spec->hostname = json_string(json, 0, "hostname", JSON_OPTIONAL);
     spec->domainname = json_string(json, 0, "domainname", JSON_OPTIONAL);
-    spec->machine_id = json_string(json, 0, "machine_id", JSON_OPTIONAL);
-    if (spec->machine_id &&
-        (strlen(spec->machine_id) != 32 || strspn(spec->machine_id, "0123456789abcdef") != 32))
-        fail(json->failure, FAIL_BAD_REQUEST, "machine_id must be 32 hexadecimal digits");
+    spec->machine_id = decode_machine_id(json);
     size_t count;
     int time = json_array(json, 0, "time", &count);
     if (time >= 0 && count != 2) {
@@ -258,6 +263,10 @@ static void decode_by_code(struct json *json, struct request *request)
         request->container = decode_id(json, 0, "container");
         decode_cgroup(json, 0, &request->cgroup);
         decode_device_rules(json, 0, &request->device_rules);
+        break;
+    case RENEWCONTAINER:
+        request->container = decode_id(json, 0, "container");
+        decode_renewal(json, &request->renewal);
         break;
     case REMOVECONTAINER:
     case STARTCONTAINER:

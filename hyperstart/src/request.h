@@ -36,6 +36,7 @@ enum message_code {
     STATS = 30,
     SETTIME = 31,
     SETSERVICES = 32,
+    RENEWCONTAINER = 33,
 };
 
 #define ID_MAX 128
@@ -191,6 +192,13 @@ struct container_spec {
     struct process_spec process;
 };
 
+/* What a container of a VM that goes on as another has of its own; NULL: as it is. */
+struct renewal_spec {
+    char *hostname, *machine_id, *boot_id;
+    struct file_spec *files; /* new contents */
+    size_t files_count;
+};
+
 struct pod_spec {
     char *hostname, *domainname, *machine_id;
     bool has_time;
@@ -245,6 +253,7 @@ struct request {
             struct service_spec *items;
             size_t count;
         } services;
+        struct renewal_spec renewal; /* RENEWCONTAINER */
         struct pairs cgroup; /* UPDATECONTAINER */
     };
 };

@@ -293,6 +293,22 @@ void decode_container(struct json *json, struct container_spec *spec)
         fail(json->failure, FAIL_BAD_REQUEST, "the first process of a container is called init");
 }
 
+/* A UUID as the kernel writes its own. */
+static bool is_uuid(const char *text)
+{
+    return strlen(text) == 36 && strspn(text, "0123456789abcdef-") == 36;
+}
+
+void decode_renewal(struct json *json, struct renewal_spec *spec)
+{
+    spec->hostname = json_string(json, 0, "hostname", JSON_OPTIONAL);
+    spec->machine_id = decode_machine_id(json);
+    spec->boot_id = json_string(json, 0, "boot_id", JSON_OPTIONAL);
+    if (spec->boot_id && !is_uuid(spec->boot_id))
+        fail(json->failure, FAIL_BAD_REQUEST, "boot_id must be a UUID");
+    DECODE_LIST(json, "files", spec->files, spec->files_count, decode_file);
+}
+
 static void decode_user(struct json *json, int object, struct process_spec *spec)
 {
     int user = json_object(json, object, "user");

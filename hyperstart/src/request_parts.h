@@ -6,10 +6,12 @@
 #include "request.h"
 
 void decode_container(struct json *json, struct container_spec *spec);
+void decode_renewal(struct json *json, struct renewal_spec *spec);
 void decode_process(struct json *json, int object, struct process_spec *spec);
 void decode_pairs(struct json *json, int object, const char *key, struct pairs *pairs);
 void decode_cgroup(struct json *json, int object, struct pairs *pairs);
 void decode_device_rules(struct json *json, int object, struct device_rules *rules);
+char *decode_machine_id(struct json *json);
 char *decode_id(struct json *json, int object, const char *key);
 
 #endif

@@ -240,6 +240,23 @@ TEST(small_requests)
     request_free(&request);
 }
 
+TEST(renewal)
+{
+    CHECK(decode(RENEWCONTAINER,
+                 "{\"seq\":1,\"container\":\"web\",\"hostname\":\"b\",\"machine_id\":"
+                 "\"0123456789abcdef0123456789abcdef\","
+                 "\"boot_id\":\"01234567-89ab-cdef-0123-456789abcdef\","
+                 "\"files\":[{\"path\":\"/etc/hosts\",\"content\":\"x\"}]}") == 0);
+    CHECK_TEXT(request.renewal.hostname, "b");
+    CHECK(request.renewal.files_count == 1 && request.renewal.files[0].size == 1);
+    CHECK(decode(RENEWCONTAINER, "{\"seq\":1,\"container\":\"web\"}") == 0);
+    CHECK(!request.renewal.hostname && !request.renewal.boot_id);
+    CHECK(decode(RENEWCONTAINER, "{\"seq\":1}") < 0);
+    CHECK(decode(RENEWCONTAINER, "{\"seq\":1,\"container\":\"w\",\"boot_id\":\"x\"}") < 0);
+    CHECK(decode(RENEWCONTAINER, "{\"seq\":1,\"container\":\"w\",\"machine_id\":\"x\"}") < 0);
+    request_free(&request);
+}
+
 TEST(entropy_is_bounded)
 {
     char json[2048] = "{\"seq\":1,\"entropy\":\"";

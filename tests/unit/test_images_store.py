@@ -88,8 +88,9 @@ async def test_removal_frees_what_nothing_uses(store: ImageStore, tmp_path: Path
 async def test_an_image_in_use_stays(store: ImageStore, tmp_path: Path) -> None:
     image = await load(store, tmp_path, "docker.io/library/a:1")
     with pytest.raises(Conflict, match="image a:1 is used by a container"):
-        await store.remove("a:1", in_use=lambda image_id: image_id == image.id)
-    assert await store.remove("a:1", force=True, in_use=lambda _: True) == [{"untagged": "a:1"}]
+        await store.remove("a:1", in_use={image.id: "a container"}.__getitem__)
+    removed = await store.remove("a:1", force=True, in_use=lambda _: "a container")
+    assert removed == [{"untagged": "a:1"}]
     assert store.get(image.id).repo_tags == []
     assert image.layers[0].path.exists()
     await store.remove(image.id)

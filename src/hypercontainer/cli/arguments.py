@@ -41,7 +41,13 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Formatter,
         )
         self.below: dict[str, Parser] = {}
+        self.default_below = ""
         self.add_argument("--help", action="help", help="show this text and exit")
+
+    def completed(self, words: list[str]) -> list[str]:
+        """With the command below that is meant where none is named."""
+        named = not words or words[0].startswith("-") or words[0] in self.below
+        return words if named or not self.default_below else [self.default_below, *words]
 
     def error(self, message: str) -> NoReturn:
         """Part of ArgumentParser."""
@@ -58,11 +64,15 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-def subcommands(parser: Parser, table: Mapping[str, tuple[Configure, Run, str]]) -> None:
+def subcommands(
+    parser: Parser, table: Mapping[str, tuple[Configure, Run, str]], *, default: str = ""
+) -> None:
     """The commands below a command: each with its options, its function and what it does.
 
-    The function of the one that was given is `args.run`, which main calls.
+    The function of the one that was given is `args.run`, which main calls. With `default` the
+    name of one may be left out.
     """
+    parser.default_below = default
     below = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (configure, run, summary) in table.items():
         command: Parser = below.add_parser(name, help=summary)

@@ -41,6 +41,8 @@ COMMANDS = {
     "pause": Command("containers", "freeze the virtual machines of containers"),
     "unpause": Command("containers", "let paused containers go on"),
     "rm": Command("containers", "remove containers"),
+    "snapshot": Command("snapshots", "save running containers with what runs in them"),
+    "fork": Command("snapshots", "make copies of a running container, which go on by themselves"),
     "update": Command("update", "change limits and restart policies of containers"),
     "port": Command("containers", "show the published ports of a container"),
     "system": Command("prune", "df: what takes the disk; prune: remove what is not needed"),

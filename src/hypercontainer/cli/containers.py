@@ -142,6 +142,11 @@ def command_wait(session: Session, args: argparse.Namespace) -> int:
 
 def configure_pause(parser: Parser) -> None:
     """Options of `pause`."""
+    parser.add_argument(
+        "--to-disk",
+        action="store_true",
+        help="save them on disk, and end their virtual machines until they are unpaused",
+    )
     _names(parser)
 
 
@@ -151,7 +156,7 @@ def command_pause(session: Session, args: argparse.Namespace) -> int:
     return for_each(
         session,
         args.containers,
-        client.pause_container,
+        lambda name: client.pause_container(name, to_disk=args.to_disk),
     )
 
 

@@ -107,7 +107,7 @@ def _run(program: str, arguments: list[str]) -> int:
         parser = command_parser(program, name)
         if parser is None:
             raise UsageError(_unknown(program, name))
-        parsed = parser.parse_args(rest)
+        parsed = parser.parse_args(parser.completed(rest))
         name = ALIASES.get(name, name)
         failure = COMMANDS[name].failure
         session = Session(program, options.host, debug, tls_of(options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 
 from ..client import spec
@@ -25,10 +26,10 @@ from .attached import (
 )
 from .logs import add_log_options, log_of
 from .output import show, tell
+from .snapshots import wanted_of_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import Any
 
     from ..client import Client
@@ -47,8 +48,8 @@ _OF_PODS = {
 _STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
-def configure_create(parser: Parser) -> None:
-    """Options of `create`, which `run` has too."""
+def configure_create(parser: Parser) -> argparse.Action:
+    """Options of `create`, which `run` has too; returns the image and what follows it."""
     add = parser.add_argument
     add("-t", "--tty", action="store_true", help="give it a terminal")
     add("-i", "--interactive", action="store_true", help="keep its stdin open, and pass ours on")
@@ -102,8 +103,10 @@ def configure_create(parser: Parser) -> None:
         help="create it in POD, which exists (create only)",
     )
     health.add_options(parser)
-    podfiles.add_options(parser, parser.command("IMAGE"))
+    operands = parser.command("IMAGE")
+    podfiles.add_options(parser, operands)
     parser.set_defaults(default_of=parser.get_default)
+    return operands
 
 
 def configure_run(parser: Parser) -> None:
@@ -121,7 +124,20 @@ def configure_run(parser: Parser) -> None:
     )
     add_sig_proxy(parser)
     add_detach_keys(parser)
-    configure_create(parser)
+    operands = configure_create(parser)
+
+    class FromSnapshot(argparse.Action):
+        def __call__(self, *given: Any) -> None:
+            setattr(given[1], self.dest, given[2])
+            operands.required = False
+
+    parser.add_argument(
+        "--from-snapshot",
+        action=FromSnapshot,
+        default="",
+        metavar="NAME",
+        help="go on from a snapshot instead of starting an image",
+    )
 
 
 def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[str, Any]:
@@ -194,6 +210,8 @@ def command_run(session: Session, args: argparse.Namespace) -> int:
     """`hyper run`."""
     if args.pod:
         raise UsageError("--container: `hyper create` has it, `hyper start` starts it then")
+    if args.from_snapshot:
+        return _run_snapshot(session, args)
     if podfiles.given(args):
         return _run_file(session, args)
     image, command = split_command(args.operands)
@@ -227,6 +245,24 @@ def command_run(session: Session, args: argparse.Namespace) -> int:
                 begin=lambda: start(client, created, remove=args.rm),
                 outputs=attached,
             )
+
+
+def _run_snapshot(session: Session, args: argparse.Namespace) -> int:
+    wanted = wanted_of_run(args)
+    client = session.client()
+    container = client.run_snapshot(args.from_snapshot, wanted)["Containers"][0]
+    if args.detach:
+        show(container)
+        return 0
+    attached = {_STREAMS[name] for name in args.attach} if args.attach else {0, *ALL_OUTPUT}
+    config = client.inspect_container(container)["Config"]
+    tty, stdin = bool(config["Tty"]), args.interactive and 0 in attached
+    check_terminal(tty=tty and args.tty, stdin=stdin)
+    with caught_signals(tty=tty, proxy=args.sig_proxy == "true") as signals:
+        keys = args.detach_keys
+        foreground = Foreground(client, container, None, tty=tty, stdin=stdin, detach_keys=keys)
+        with client.attach(container, stdin=stdin, logs=True, detach_keys=keys) as stream:
+            return foreground.follow(stream, signals, outputs=attached)
 
 
 def _run_file(session: Session, args: argparse.Namespace) -> int:

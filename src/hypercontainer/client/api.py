@@ -11,6 +11,7 @@ from .files import FileCalls
 from .images import ImageCalls
 from .networks import NetworkCalls
 from .pods import PodCalls
+from .snapshots import SnapshotCalls
 from .transport import Address, Transport
 from .volumes import VolumeCalls
 
@@ -30,7 +31,7 @@ START_TIMEOUT = 600.0
 """Seconds: an emulated guest on a busy machine is slow; hyperd's own bound is tighter."""
 
 
-class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls, PodCalls):
+class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls, PodCalls, SnapshotCalls):
     """A client of the hyperd at `host` (`unix:///path` or `tcp://host:port`).
 
     Without `host` it is that of HYPER_HOST, or the local socket; `tls` is for TCP (without
@@ -125,13 +126,14 @@ class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls, PodCal
         """What hyperd knows of a pod."""
         return self._object(self._get("/pod/info", {"podName": pod}))
 
-    def pause_pod(self, pod: str) -> None:
-        """Stop the VM's clockwork."""
-        self._post("/pod/pause", {"podId": pod})
+    def pause_pod(self, pod: str, *, to_disk: bool = False) -> None:
+        """Stop the VM's clockwork; with `to_disk` save it, and end the VM meanwhile."""
+        params: Params = {"podId": pod, "disk": to_disk}
+        self._post("/pod/pause", params, timeout=START_TIMEOUT)
 
     def unpause_pod(self, pod: str) -> None:
         """Let the VM go on."""
-        self._post("/pod/unpause", {"podId": pod})
+        self._post("/pod/unpause", {"podId": pod}, timeout=START_TIMEOUT)
 
     # Containers
 
@@ -208,13 +210,15 @@ class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls, PodCal
         params: Params = {"filters": json.dumps(filters or {})}
         return self._object(self._post("/containers/prune", params, timeout=600.0))
 
-    def pause_container(self, container: str) -> None:
-        """Stop the clockwork of the container's VM."""
-        self._post("/container/pause", {"container": container})
+    def pause_container(self, container: str, *, to_disk: bool = False) -> None:
+        """Stop the clockwork of the container's VM; with `to_disk` save it, and end the VM
+        meanwhile. Raises NotSupported (a volume), NoSpace."""
+        params: Params = {"container": container, "disk": to_disk}
+        self._post("/container/pause", params, timeout=START_TIMEOUT)
 
     def unpause_container(self, container: str) -> None:
         """Let the VM go on."""
-        self._post("/container/unpause", {"container": container})
+        self._post("/container/unpause", {"container": container}, timeout=START_TIMEOUT)
 
     def wait(
         self, container: str, exec_id: str | None = None, *, timeout: int | None = None

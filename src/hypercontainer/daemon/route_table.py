@@ -14,6 +14,7 @@ from . import (
     routes_pods,
     routes_registry,
     routes_services,
+    routes_snapshots,
     routes_stats,
     routes_streams,
     routes_system,
@@ -45,6 +46,7 @@ GROUPS: tuple[tuple[str, str, Sequence[Route]], ...] = (
             *routes_stats.ROUTES,
         ],
     ),
+    ("Snapshots and forks", "", routes_snapshots.ROUTES),
     ("Files of containers", "", routes_files.ROUTES),
     (
         "Images",

@@ -107,7 +107,8 @@ async def kill(request: web.Request) -> web.Response:
 async def pause(request: web.Request) -> web.Response:
     """Stop a container for a while: its VM where it is alone in it, else its processes."""
     service, container = of(request).pods, _container(request)
-    await service.pause(service.pod_of(container), True, container)
+    to_disk = params.boolean(request, "disk")
+    await service.pause(service.pod_of(container), True, container, to_disk=to_disk)
     return web.Response(status=204)
 
 
@@ -133,6 +134,7 @@ _FILTERS = (
     " `name` (a pattern), `network`, `pod`, `since`, `status`, `volume`; `status` is of all"
 )
 GRACE = number("timeout", 0, MAX_GRACE, "seconds")
+DISK = flag("disk", "save its pod on disk, and end the VM until it is unpaused")
 ROUTES = [
     Route(
         "GET",
@@ -163,7 +165,7 @@ ROUTES = [
         text("signal", "name or number (15)"),
         status=201,
     ),
-    Route("POST", "/container/pause", pause, CONTAINER, answer="nothing", status=204),
+    Route("POST", "/container/pause", pause, CONTAINER, DISK, answer="nothing", status=204),
     Route("POST", "/container/unpause", unpause, CONTAINER, answer="nothing", status=204),
     Route(
         "POST",

@@ -12,6 +12,7 @@ from ..pods.spec_container import MAX_GRACE
 from ..pods.values import parse_signal
 from . import params
 from .context import of
+from .routes_containers import DISK
 from .routing import POD, Body, Route, flag, json_value, number, text
 
 
@@ -71,7 +72,8 @@ async def kill(request: web.Request) -> web.Response:
 
 async def pause(request: web.Request) -> web.Response:
     """Stop a pod's VM for a while."""
-    await of(request).pods.pause(_pod(request), True)
+    to_disk = params.boolean(request, "disk")
+    await of(request).pods.pause(_pod(request), True, to_disk=to_disk)
     return web.Response(status=204)
 
 
@@ -165,7 +167,7 @@ ROUTES = [
         text("container", "only this one"),
         text("signal", "name or number (15)"),
     ),
-    Route("POST", "/pod/pause", pause, POD, answer="nothing", status=204),
+    Route("POST", "/pod/pause", pause, POD, DISK, answer="nothing", status=204),
     Route("POST", "/pod/unpause", unpause, POD, answer="nothing", status=204),
     Route(
         "DELETE",

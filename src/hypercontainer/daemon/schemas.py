@@ -127,6 +127,16 @@ SCHEMAS: dict[str, Schema] = {
             ),
         },
     },
+    "Copy": _object(
+        id=_TEXT,
+        hostname=_TEXT,
+        labels=_MAP,
+        autoRemove=_FLAG,
+        network=_TEXT,
+        networks=_array({"type": "object"}),
+        portmappings=_array({"type": "object"}),
+        publishAllPorts=_FLAG,
+    ),
     "Pod": {
         "type": "object",
         "required": ["containers"],

@@ -2,10 +2,20 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from ..errors import BadRequest, Conflict, HyperError, NotFound, NotSupported, ProgramError, VMError
+from ..errors import (
+    BadRequest,
+    Conflict,
+    HyperError,
+    NotFound,
+    NotSupported,
+    ProgramError,
+    Timeout,
+    VMError,
+)
 from . import protocol
 from .protocol import Code, ProtocolError
 
@@ -29,6 +39,10 @@ class ControlConnection(asyncio.Protocol):
         self._seq = 0
         self._transport: asyncio.Transport | None = None
         self._broken: VMError | None = None
+        self._open = asyncio.Event()
+        self._open.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[dict[str, Any]] = loop.create_future()
 
@@ -112,6 +126,7 @@ class ControlConnection(asyncio.Protocol):
         Raises the guest's error, or VMError when the VM is gone or did not
         answer in `timeout` seconds.
         """
+        await self._open.wait()
         if self._broken is not None:
             raise self._broken
         assert self._transport is not None
@@ -123,6 +138,7 @@ class ControlConnection(asyncio.Protocol):
             raise BadRequest(f"the container's configuration is too large: {error}") from error
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._pending[seq] = future
+        self._idle.clear()
         self._transport.write(message)
         try:
             return await asyncio.wait_for(future, timeout)
@@ -130,6 +146,40 @@ class ControlConnection(asyncio.Protocol):
             raise VMError(f"the guest did not answer {code.name} in {timeout:.0f} s") from error
         finally:
             self._pending.pop(seq, None)
+            if not self._pending:
+                self._idle.set()
+
+    @asynccontextmanager
+    async def quiet(self, timeout: float) -> AsyncIterator[None]:
+        """While the body runs no request is under way; those that come wait for its end.
+
+        Raises Timeout when those that are there take longer than `timeout` seconds.
+        """
+        self._open.clear()
+        try:
+            try:
+                await asyncio.wait_for(self._idle.wait(), timeout)
+            except TimeoutError:
+                raise Timeout(
+                    f"the guest was busy with something else for {timeout:.0f} s"
+                ) from None
+            yield
+        finally:
+            self._open.set()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """Our end of the channel."""
+        return self._transport
+
+    def state(self) -> bytes:
+        """What a copy of this end needs to go on with a copy of the guest."""
+        return self._decoder.rest
+
+    def restore(self, state: bytes, greeting: dict[str, Any]) -> None:
+        """Be the end of a guest that is a copy, of which this is the `state`."""
+        self._greet(greeting)
+        self.data_received(state)
 
 
 def _error(payload: dict[str, Any]) -> HyperError:

@@ -55,6 +55,7 @@ class Code(IntEnum):
     STATS = 30
     SETTIME = 31
     SETSERVICES = 32
+    RENEWCONTAINER = 33
 
 
 def encode_message(code: int, payload: dict[str, Any]) -> bytes:
@@ -75,6 +76,11 @@ class MessageDecoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a message that has not come whole."""
+        return bytes(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the messages that `data` completes. Raises ProtocolError."""
@@ -117,6 +123,11 @@ class FrameDecoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a frame that has not come whole."""
+        return bytes(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes | int]]:
         """Yield the frames that `data` completes. Raises ProtocolError."""

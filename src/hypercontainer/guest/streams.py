@@ -7,6 +7,7 @@ its own stream and no other.
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from . import protocol
 from .protocol import ProtocolError
@@ -41,11 +42,21 @@ class OutputStream:
     def grant(self, count: int) -> None:
         """Let the guest send `count` bytes more; sent when it is worth a frame."""
         self._ungranted += count
-        if self.ended or self._ungranted < protocol.INITIAL_WINDOW // 4:
+        if self.ended or self._ungranted < protocol.INITIAL_WINDOW // 4 or self._channel.held:
             return
         self._window += self._ungranted
         self._channel.send(protocol.encode_window(self.number, self._ungranted))
         self._ungranted = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a copy of this end needs to go on with a copy of the guest."""
+        return {"number": self.number, "window": self._window, "ended": self.ended}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be the end of a stream of which this is the `state`; its reader has nothing of it."""
+        self.ended = bool(state["ended"])
+        self._window = int(state["window"])
+        self.grant(protocol.INITIAL_WINDOW - self._window)
 
 
 class InputStream:
@@ -71,7 +82,7 @@ class InputStream:
 
     async def writable(self) -> int:
         """Wait until the guest takes more; returns how many bytes (0 once closed)."""
-        while self._window == 0 and not self.closed:
+        while (self._window == 0 or self._channel.held) and not self.closed:
             self._changed.clear()
             await self._changed.wait()
         return 0 if self.closed else min(self._window, protocol.MAX_DATA)
@@ -91,6 +102,20 @@ class InputStream:
             self._changed.set()
             self._channel.send(protocol.encode_data(self.number, b""))
 
+    def wake(self) -> None:
+        """Let those who wait look again whether they may write."""
+        self._changed.set()
+
+    def state(self) -> dict[str, Any]:
+        """What a copy of this end needs to go on with a copy of the guest."""
+        end = protocol.encode_data(self.number, b"")
+        closed = self.closed and not self._channel.keeps(end)
+        return {"window": self._window, "closed": closed}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be the end of a stream of which this is the `state`."""
+        self._window, self.closed = int(state["window"]), bool(state["closed"])
+
     def abandon(self) -> None:
         """The process is over: wake the writers without sending anything."""
         self.closed = True
@@ -107,6 +132,8 @@ class StreamChannel(asyncio.Protocol):
         self._next = 1
         self._transport: asyncio.Transport | None = None
         self._on_broken = on_broken
+        self.held = False
+        self._waiting: list[bytes] = []
 
     @classmethod
     async def open(cls, sock: socket.socket, on_broken: Callable[[str], None]) -> "StreamChannel":
@@ -163,7 +190,42 @@ class StreamChannel(asyncio.Protocol):
         if (target := self._inputs.pop(number, None)) is not None:
             target.abandon()
 
+    def hold(self) -> None:
+        """Send nothing for a while: neither input nor leave to send more."""
+        self.held = True
+
+    def keeps(self, frame: bytes) -> bool:
+        """Whether that frame waits for `release`."""
+        return frame in self._waiting
+
+    def release(self) -> None:
+        """Send again, and what waited."""
+        self.held = False
+        waiting, self._waiting = self._waiting, []
+        for frame in waiting:
+            self.send(frame)
+        for output in self._outputs.values():
+            output.grant(0)
+        for target in self._inputs.values():
+            target.wake()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """Our end of the channel."""
+        return self._transport
+
+    def state(self) -> tuple[bytes, int]:
+        """What a copy of this end needs: the beginning of a frame, and the next new number."""
+        return self._decoder.rest, self._next
+
+    def restore(self, rest: bytes, following: int) -> None:
+        """Be the end of a guest that is a copy, of which this is the `state`."""
+        self._next = following
+        self.data_received(rest)
+
     def send(self, frame: bytes) -> None:
         """Write a frame; windows bound what can be queued."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self.held:
+            self._waiting.append(frame)
+        elif self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)

@@ -19,7 +19,8 @@ class Machine(NamedTuple):
     serves the share, as files are owned as the guest says), `jail` an empty
     directory for the VMM's root file system ("" for none), `memory_fd` a memfd
     for its RAM (-1 for memory of its own); `incoming` means that its state
-    comes later, from a template; `saved` that it boots to become one.
+    comes later, from a template, or with `devices_only` from a snapshot, whose
+    state has no RAM of any kind; `saved` that it boots to become a template.
     `share_driver` says who serves the share: `9p` is the VMM, `virtiofs` a
     process beside it, which needs the RAM shared.
     """
@@ -37,6 +38,7 @@ class Machine(NamedTuple):
     jail: str
     memory_fd: int = -1
     incoming: bool = False
+    devices_only: bool = False
     saved: bool = False
     share_driver: str = "9p"
 

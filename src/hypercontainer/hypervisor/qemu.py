@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import stat
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _VHOST_NET = "/dev/vhost-net"
 _COMMAND_TIMEOUT = 30.0
 _POLL = 0.001
+_ADDRESS = re.compile(r" is 0x([0-9a-f]+)")
 
 
 class DiskKind(NamedTuple):
@@ -126,14 +128,16 @@ class Qemu:
         except TimeoutError as error:
             raise VMError(f"QEMU did not answer {command} in {_COMMAND_TIMEOUT:.0f} s") from error
 
-    async def plug_disk(self, path: str, *, read_only: bool, kind: DiskKind = RAW) -> int:
-        """Attach an image; returns its LUN (on target 0).
+    async def plug_disk(
+        self, path: str, *, read_only: bool, kind: DiskKind = RAW, lun: int | None = None
+    ) -> int:
+        """Attach an image, at a LUN (on target 0) of its own or a given one; returns that.
 
         Raises BadRequest, Conflict (in use by another VM) or VMError.
         """
         async with self._lock, self._file(path, read_only) as name:
-            lun = self._next_lun
-            self._next_lun += 1
+            lun = self._next_lun if lun is None else lun
+            self._next_lun = max(self._next_lun, lun + 1)
             node = f"disk{lun}"
             block = _block_node(node, name, read_only, kind, device=_is_device(path))
             await self._execute("blockdev-add", **block)
@@ -186,8 +190,11 @@ class Qemu:
             except TimeoutError as error:
                 raise VMError(f"QEMU did not let {device} go") from error
 
-    async def plug_network(self, name: str, tap: int, mac: str) -> None:
-        """Plug a card on the tap of a descriptor, of which QEMU gets a copy. Raises VMError."""
+    async def plug_network(self, name: str, tap: int, mac: str, slot: str = "") -> None:
+        """Plug a card on the tap of a descriptor, of which QEMU gets a copy. Raises VMError.
+
+        `slot` is its place on the PCI bus, "" for a free one.
+        """
         async with self._lock:
             await self._getfd(name, tap)
             vhost = await self._give_vhost(f"{name}-vhost")
@@ -200,6 +207,7 @@ class Qemu:
                     netdev=name,
                     mac=mac,
                     romfile="",
+                    **({"addr": slot} if slot else {}),
                 )
             except VMError:
                 await self._execute("netdev_del", id=name)
@@ -291,15 +299,72 @@ class Qemu:
         """Continue a VM that was started as a clone, from a saved state. Raises VMError."""
         await self._ignore_shared_memory()
         await self._getfd("state", fd)
+        await self._load(timeout, "the template")
+        await self.resume()
+
+    async def _load(self, timeout: float, what: str) -> None:
         await self._execute("migrate-incoming", uri="fd:state")
         deadline = asyncio.get_running_loop().time() + timeout
         while (status := (await self._execute("query-status"))["status"]) == "inmigrate":
             if asyncio.get_running_loop().time() > deadline:
-                raise VMError("QEMU did not load the template in time")
+                raise VMError(f"QEMU did not load {what} in time")
             await asyncio.sleep(_POLL)
         if status != "paused":
-            raise VMError(f"QEMU did not load the template: {status}")
-        await self.resume()
+            raise VMError(f"QEMU did not load {what}: {status}")
+
+    async def version(self) -> str:
+        """QEMU's version, with the distribution's own."""
+        found = await self._execute("query-version")
+        numbers = ".".join(str(found["qemu"][key]) for key in ("major", "minor", "micro"))
+        return f"{numbers} {found['package']}".strip()
+
+    async def card_slots(self) -> dict[str, str]:
+        """The places on the PCI bus of the cards that were plugged, by their names."""
+        return {
+            device["qdev_id"].removeprefix("dev-"): f"{device['slot']:x}"
+            for bus in await self._execute("query-pci")
+            for device in bus["devices"]
+            if device["qdev_id"].startswith("dev-")
+        }
+
+    async def ram_address(self) -> int:
+        """Where the guest's RAM begins in QEMU's memory, in which it is contiguous."""
+        command = {"command-line": "gpa2hva 0"}
+        said = str(await self._execute("human-monitor-command", **command))
+        match = _ADDRESS.search(said)
+        if match is None:
+            raise VMError(f"QEMU does not say where the guest's memory is: {said.strip()}")
+        return int(match[1], 16)
+
+    async def settle(self) -> None:
+        """Let QEMU finish what is under way in its main loop."""
+        await self._execute("query-status")
+        await self._execute("query-status")
+
+    async def save_devices(self, fd: int) -> None:
+        """Write the state of a stopped VM's devices to an empty file. Raises VMError.
+
+        It has no RAM, and is loaded by a `devices_only` machine. The command is named after who
+        had it first; it is the only one that leaves out RAM which is not shared.
+        """
+        await self._until_connected()
+        self._qmp.send_fd_scm(fd)
+        fdset = int((await self._execute("add-fd"))["fdset-id"])
+        try:
+            name = f"/dev/fdset/{fdset}"
+            await self._execute("xen-save-devices-state", filename=name, live=False)
+        finally:
+            await self._execute("remove-fd", **{"fdset-id": fdset})
+
+    async def load_devices(self, fd: int, timeout: float) -> None:
+        """Load what `save_devices` wrote into a machine with the same disks and cards.
+
+        The VM stays stopped. Raises VMError.
+        """
+        # Its cards would tell the network where they are, by addresses that are another's.
+        await self._execute("migrate-set-parameters", **{"announce-rounds": 0})
+        await self._getfd("state", fd)
+        await self._load(timeout, "the snapshot")
 
     async def _ignore_shared_memory(self) -> None:
         capability = {"capability": "x-ignore-shared", "state": True}

@@ -105,6 +105,11 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
         ]
     if machine.incoming:
         argv += ["-incoming", "defer"]
+    if machine.devices_only:
+        # What `save_devices` writes has neither a configuration nor a description, and says of
+        # each VM that it ran.
+        argv += ["-global", "migration.send-configuration=off", "-machine", "suppress-vmdesc=on"]
+        argv += ["-S"]
     firmware = _firmware()
     if firmware is not None:
         argv += ["-bios", firmware]

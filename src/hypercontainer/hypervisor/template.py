@@ -19,8 +19,8 @@ import shutil
 import signal
 from typing import Any, NamedTuple
 
-from ..system import processes
-from ..system.files import copy_sparse, write_atomic
+from ..system import memfd, processes, sparse
+from ..system.files import write_atomic
 from .machine import TEMPLATES, Machine, Vmm
 from .qemu_start import CHANNELS, binary, command, start
 
@@ -29,9 +29,6 @@ MAX_TEMPLATES = 8
 MAX_BYTES = 1 << 30
 _FORMAT = 1
 _HOLDER_FD = 3
-_F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
-# F_SEAL_SEAL, SHRINK, GROW, WRITE.
-_SEALS = 0x1 | 0x2 | 0x4 | 0x8
 
 
 class Template(NamedTuple):
@@ -61,16 +58,22 @@ def key(machine: Machine) -> str:
         machine.accel,
         machine.cpus,
         machine.memory_mib,
-        _command(machine),
+        shape(machine),
         os.geteuid(),
     ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
 
 
-def _command(machine: Machine) -> list[str]:
+def shape(machine: Machine) -> list[str]:
     """QEMU's command line, without what differs between VMs that can be clones of one."""
-    share = "share" if machine.served else ""
-    same = machine._replace(name="", share=share, memory_fd=-1, saved=True)
+    same = machine._replace(
+        name="",
+        share="share" if machine.served else "",
+        memory_fd=-1,
+        saved=True,
+        incoming=False,
+        devices_only=False,
+    )
     return command(same, dict.fromkeys(CHANNELS, 0))
 
 
@@ -90,7 +93,7 @@ def find(machine: Machine) -> Template | None:
         fds.append(os.open(os.path.join(_directory(name), "state"), os.O_RDONLY | os.O_CLOEXEC))
         memory, state = (os.fstat(fd) for fd in fds)
         sound = (
-            fcntl.fcntl(fds[0], _F_GET_SEALS) == _SEALS
+            memfd.sealed(fds[0])
             and memory.st_size == machine.memory_mib << 20
             and (state.st_size, state.st_uid) == (meta["state_size"], os.geteuid())
         )
@@ -130,7 +133,7 @@ def _start_shared(machine: Machine, found: Template | None) -> Vmm:
     memory_fd = new_memory(machine)
     try:
         if found is not None:
-            copy_sparse(found.memory_fd, memory_fd)
+            sparse.copy(found.memory_fd, memory_fd)
         return start(machine._replace(memory_fd=memory_fd, incoming=found is not None))
     finally:
         os.close(memory_fd)
@@ -138,9 +141,7 @@ def _start_shared(machine: Machine, found: Template | None) -> Vmm:
 
 def new_memory(machine: Machine) -> int:
     """A memfd for the RAM of a VM that becomes a template, or shares it. Raises OSError."""
-    fd = os.memfd_create("hyper-memory", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-    os.ftruncate(fd, machine.memory_mib << 20)
-    return fd
+    return memfd.new("hyper-memory", machine.memory_mib << 20)
 
 
 def store(
@@ -151,7 +152,7 @@ def store(
     `state_path` is moved into place. The VM must be gone: a memory that is
     mapped writable can't be sealed.
     """
-    fcntl.fcntl(memory_fd, _F_ADD_SEALS, _SEALS)
+    memfd.seal(memory_fd)
     remove(name)
     directory = _directory(name)
     os.makedirs(directory, mode=0o700)

@@ -58,7 +58,7 @@ def on_disk(files: Files, diff_ids: Sequence[str]) -> int:
 def unneeded(
     images: Sequence[Image],
     filters: Mapping[str, Sequence[str]],
-    in_use: Callable[[str], bool],
+    in_use: Callable[[str], str],
     until: float,
 ) -> list[Image]:
     """The images that a prune with Docker's filters removes, made before `until`.

@@ -207,11 +207,12 @@ class ImageStore:
         ref_or_id: str,
         *,
         force: bool = False,
-        in_use: Callable[[str], bool] = lambda _: False,
+        in_use: Callable[[str], str] = lambda _: "",
     ) -> _Removed:
         """Take a name away; with the last one the image goes, and the layers only it used.
 
-        An image that `in_use` (called with its id) affirms stays, at most without names (`force`).
+        An image for which `in_use` (called with its id) names a user stays, at most without names
+        (`force`).
         Raises NotFound, Conflict.
         """
         image_id, by = self._resolve(ref_or_id)
@@ -230,7 +231,7 @@ class ImageStore:
             )
         used = in_use(image_id)
         if used and not force:
-            raise Conflict(f"image {ref_or_id} is used by a container: remove the container first")
+            raise Conflict(f"image {ref_or_id} is used by {used}: remove that first")
         result = [{"untagged": _familiar(name)} for name in (*tags, *digests)]
         if used:
             await asyncio.to_thread(self._content.untag, tags, digests, image_id)
@@ -295,7 +296,7 @@ class ImageStore:
         return pruning.history_of(self._files, self.get(ref_or_id))
 
     async def prune(
-        self, filters: Mapping[str, Sequence[str]], in_use: Callable[[str], bool], until: float
+        self, filters: Mapping[str, Sequence[str]], in_use: Callable[[str], str], until: float
     ) -> tuple[_Removed, int]:
         """Remove images that nobody needs, by Docker's filters; what went, and bytes set free.
 

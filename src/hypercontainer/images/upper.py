@@ -1,18 +1,16 @@
 """Writable disks of containers: sparse ext4 images, copied from a template of their size."""
 
-import errno
-import fcntl
 import os
 import subprocess
 import uuid
 from pathlib import Path
 
 from ..errors import BadRequest, HyperError
+from ..system import sparse
 from .failures import disk_errors, find_program, readable_size
 
 MINIMUM = 16 << 20  # bytes
 MKFS_TIMEOUT = 120.0
-_FICLONE = 0x40049409  # linux/fs.h
 # assume_storage_prezeroed: the guest need not zero what a sparse file holds as zeros already.
 _EXTENDED = "root_owner=0:0,nodiscard,assume_storage_prezeroed=1"
 _BLOCK = 4096
@@ -34,7 +32,7 @@ def make_upper(path: Path, size: int, cache: Path) -> None:
         _make_template(template, size)
     try:
         with disk_errors(str(path.parent), f"the disk {path.name}"):
-            _copy_sparse(template, path, size)
+            _copy_sparse(template, path)
     except FileExistsError:
         raise BadRequest(f"can't make the disk {path}: it exists") from None
 
@@ -63,34 +61,12 @@ def _make_template(template: Path, size: int) -> None:
         new.unlink(missing_ok=True)
 
 
-def _copy_sparse(source: Path, target: Path, size: int) -> None:
+def _copy_sparse(source: Path, target: Path) -> None:
     """Copy a file's data, not its holes; shares its blocks where the file system can."""
     with open(source, "rb", buffering=0) as old, open(target, "xb", buffering=0) as new:
         try:
             os.fchmod(new.fileno(), 0o600)
-            try:
-                fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-            except OSError:
-                os.ftruncate(new.fileno(), size)
-                _copy_extents(old.fileno(), new.fileno(), size)
+            sparse.copy(old.fileno(), new.fileno())
         except BaseException:
             target.unlink()
             raise
-
-
-def _copy_extents(old: int, new: int, size: int) -> None:
-    end = 0
-    while end < size:
-        try:
-            begin = os.lseek(old, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        end = os.lseek(old, begin, os.SEEK_HOLE)
-        while begin < end:
-            data = os.pread(old, min(end - begin, 1 << 20), begin)
-            if not data:
-                return
-            os.pwrite(new, data, begin)
-            begin += len(data)

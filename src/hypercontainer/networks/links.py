@@ -6,18 +6,15 @@ a tap is made at each start of a pod, by ioctls that take none.
 
 import fcntl
 import os
-import secrets
 import socket
 import struct
 from pathlib import Path
 
 from ..errors import Conflict, HyperError
 from ..system.iproute import query, run
+from ..system.taps import new_tap
 from .model import Network
 
-TAP_PREFIX = "hyt-"
-_TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _SIOCGIFINDEX, _SIOCSIFFLAGS, _SIOCSIFMTU, _SIOCBRADDIF = 0x8933, 0x8914, 0x8922, 0x89A2
 _IFF_UP = 0x1
 _SYSCTL = Path("/proc/sys/net")
@@ -150,21 +147,9 @@ def delete_bridge(name: str) -> None:
 
 def make_tap(bridge: str, mtu: int) -> int:
     """Make a tap at a bridge. Returns its descriptor, with which it ends. Raises HyperError."""
+    tap, name = new_tap()
     try:
-        tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise HyperError(f"open /dev/net/tun: {error.strerror}") from error
-    name = f"{TAP_PREFIX}{secrets.token_hex(5)}".encode()
-    try:
-        flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
-        fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", name, flags))
-        _set_ipv6(name.decode(), False)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            request = fcntl.ioctl(control, _SIOCGIFINDEX, struct.pack("16s24x", name))
-            (index,) = struct.unpack_from("i", request, 16)
-            fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", name, mtu))
-            fcntl.ioctl(control, _SIOCBRADDIF, struct.pack("16si20x", bridge.encode(), index))
-            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", name, _IFF_UP))
+        _attach(name, bridge, mtu)
     except OSError as error:
         os.close(tap)
         raise HyperError(f"make a tap at the bridge {bridge}: {error.strerror}") from error
@@ -172,3 +157,14 @@ def make_tap(bridge: str, mtu: int) -> int:
         os.close(tap)
         raise
     return tap
+
+
+def _attach(name: str, bridge: str, mtu: int) -> None:
+    _set_ipv6(name, False)
+    tap = name.encode()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = fcntl.ioctl(control, _SIOCGIFINDEX, struct.pack("16s24x", tap))
+        (index,) = struct.unpack_from("i", request, 16)
+        fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", tap, mtu))
+        fcntl.ioctl(control, _SIOCBRADDIF, struct.pack("16si20x", bridge.encode(), index))
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", tap, _IFF_UP))

@@ -38,6 +38,16 @@ class Layout:
         return self.root / "volumes"
 
     @property
+    def snapshots(self) -> Path:
+        """One directory a snapshot."""
+        return self.root / "snapshots"
+
+    @property
+    def suspended(self) -> Path:
+        """One directory a pod that is paused on disk."""
+        return self.root / "suspended"
+
+    @property
     def sandboxes(self) -> Path:
         """One directory a running pod: the state of its sandbox."""
         return self.state / "sandboxes"

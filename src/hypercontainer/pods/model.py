@@ -139,7 +139,10 @@ Attachment = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(slots=True, eq=False)
 class Pod:
-    """A pod: one VM while it runs. `raw` is its specification as given, but for the containers."""
+    """A pod: one VM while it runs. `raw` is its specification as given, but for the containers.
+
+    A `suspended` one is paused on disk: its containers are paused, and it has no VM.
+    """
 
     id: str
     spec: PodSpec
@@ -150,6 +153,7 @@ class Pod:
     # Not stored.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     client: SandboxClient | None = None
+    suspended: bool = False
     given_up: asyncio.Event = field(default_factory=asyncio.Event)
     vm: dict[str, Any] = field(default_factory=dict)
     place: "Place | None" = None

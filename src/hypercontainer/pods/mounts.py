@@ -95,11 +95,11 @@ def _expanded(item: dict[str, Any], where: str, find: Callable[[str], Container]
         for mount in all_mounts(find(reference)):
             if mount.path not in taken:
                 taken.add(mount.path)
-                volumes.append(_as_given(mount, read_only=mount.read_only or mode == "ro"))
+                volumes.append(as_given(mount, read_only=mount.read_only or mode == "ro"))
     return {**result, key: volumes if isinstance(own, list) else own}
 
 
-def _as_given(mount: VolumeMount, *, read_only: bool) -> dict[str, Any]:
+def as_given(mount: VolumeMount, *, read_only: bool) -> dict[str, Any]:
     """A mount as a specification has it."""
     spec = mount.volume
     detail: dict[str, Any] = {"name": spec.name, "source": spec.source}

@@ -59,7 +59,8 @@ class Networking:
         """After a start of hyperd, or when the host's networks were changed by others."""
         for pod in self._registry.pods.values():
             self.place(pod)
-        live = {p.id for p in self._registry.pods.values() if p.client is not None or p.starting}
+        pods = self._registry.pods.values()
+        live = {p.id for p in pods if p.client is not None or p.starting or p.suspended}
         await self.networks.reconcile(set(self._registry.pods), live)
         self.networks.watch()
 

@@ -161,10 +161,23 @@ def _depth(path: str) -> int:
 def injected_files(
     pod: Pod, container: Container, contents: Mapping[str, bytes]
 ) -> list[dict[str, Any]]:
-    """The files put over the image's: /etc/hostname, hosts and resolv.conf, then the user's.
+    """The files put over the image's: those of the pod, then the user's.
 
     `contents` are those of files that have a URI.
     """
+    files = pod_files(pod, container)
+    for file in container.spec.files:
+        content = contents[file.uri] if file.uri else file.content
+        entry: dict[str, Any] = {"path": file.path, "mode": file.mode, "encoding": "base64"}
+        entry["content"] = base64.b64encode(content).decode()
+        if file.owner:
+            entry["user"] = file.owner
+        files.append(entry)
+    return files
+
+
+def pod_files(pod: Pod, container: Container) -> list[dict[str, Any]]:
+    """/etc/hostname, hosts and resolv.conf, unless the user has something there."""
     own = {
         "/etc/hostname": pod.hostname + "\n",
         "/etc/hosts": _hosts(pod),
@@ -175,15 +188,7 @@ def injected_files(
         *(f.path for f in container.spec.files),
     ):
         own.pop(path, None)
-    files = [{"path": path, "content": text, "mode": 0o644} for path, text in own.items()]
-    for file in container.spec.files:
-        content = contents[file.uri] if file.uri else file.content
-        entry: dict[str, Any] = {"path": file.path, "mode": file.mode, "encoding": "base64"}
-        entry["content"] = base64.b64encode(content).decode()
-        if file.owner:
-            entry["user"] = file.owner
-        files.append(entry)
-    return files
+    return [{"path": path, "content": text, "mode": 0o644} for path, text in own.items()]
 
 
 def _hosts(pod: Pod) -> str:

@@ -25,6 +25,7 @@ async def recover(service: "PodService", runner: "Runner") -> None:
     """Bring pods, sandboxes and disks in line with each other."""
     for pod in list(service.pods.values()):
         await _recover_pod(service, runner, pod)
+    await service.suspending.clear()
     await _clear_sandboxes(service)
     await asyncio.to_thread(_clear_containers, service)
 
@@ -33,6 +34,8 @@ async def _recover_pod(service: "PodService", runner: "Runner", pod: Pod) -> Non
     state_dir = service.layout.sandbox(pod.id)
     state = read_state(state_dir)
     alive = state is not None and state["alive"]
+    if await service.suspending.recover(pod, alive=alive):
+        return
     if any(c.state.status == Status.STARTING for c in pod.containers):
         if not any(c.live for c in pod.containers):
             await end_sandbox(state_dir, patience=0.0)

@@ -75,9 +75,10 @@ class Registry:
         """The pod of a container."""
         return self.pods[container.pod_id]
 
-    def uses_image(self, image_id: str) -> bool:
-        """Whether a container is made of that image."""
-        return any(c.image_id == image_id for c in self._containers.values())
+    def uses_image(self, image_id: str) -> str:
+        """What is made of that image, in words: a container; "" for nothing."""
+        used = any(c.image_id == image_id for c in self._containers.values())
+        return "a container" if used else ""
 
     @property
     def containers(self) -> list[Container]:
@@ -120,6 +121,14 @@ class Registry:
         self._names.pop(container.name, None)
         container.name = name
         self._names[name] = container.id
+
+    def withdraw(self, pod: Pod) -> None:
+        """Forget a pod that has not come to be; nobody was told of it."""
+        self.pods.pop(pod.id, None)
+        for container in pod.containers:
+            self._containers.pop(container.id, None)
+            self._names.pop(container.name, None)
+            container.ended.set()
 
     def forget(self, pod: Pod, containers: list[Container]) -> asyncio.Event:
         """Drop from memory; the event of the result is to be set once the rest is cleared."""

@@ -35,6 +35,8 @@ async def remove(
             _check_removable(pod, containers, live)
         for container in live:
             service.user_ends(container)
+        if live and pod.suspended:
+            await service.suspending.discard(pod, "killed: removed by force")
         if live:
             await service.runner.stopping.stop(pod, live, 0)
         if service.pods.get(pod.id) is not pod or not containers:

@@ -66,6 +66,7 @@ class Runner:
         self._health = HealthChecks(events)
         self.stopping = Stopping(store, events, self.ended)
         self._watchers = Tasks()
+        self._watching: dict[str, asyncio.Task[None]] = {}
         self._endings: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
@@ -126,7 +127,7 @@ class Runner:
             self._events.pod("start", pod)
         self._events.container("start", pod, container)
         self.watch(pod, container, client)
-        await self._connect(client, container, plan.stdin)
+        await self.connect(client, container, plan.stdin)
 
     async def _plan(self, pod: Pod, container: Container) -> Plan:
         plan = self.planner.plan(pod, container, await self.planner.gather(container))
@@ -156,9 +157,21 @@ class Runner:
     async def _launch(self, pod: Pod) -> SandboxClient:
         state_dir = self._layout.sandbox(pod.id)
         await end_sandbox(state_dir, patience=0.0)
-        has_volumes = any(all_mounts(container) for container in pod.containers)
         share = pod.spec.share or needs_share(self._volumes, pod.containers)
-        vm = VMConfig(
+        pod.client = await launch(
+            pod.id,
+            state_dir,
+            self.vm_of(pod, share=share),
+            wait=False,
+            zygote=self.zygote,
+            keep=self._defaults.factory.after_use,
+        )
+        return pod.client
+
+    def vm_of(self, pod: Pod, *, share: bool) -> VMConfig:
+        """The VM of a pod; with `share` it can see directories of the host."""
+        has_volumes = any(all_mounts(container) for container in pod.containers)
+        return VMConfig(
             **self._defaults.of_vms(),
             cpus=pod.spec.vcpu,
             memory_mib=pod.spec.memory,
@@ -167,15 +180,6 @@ class Runner:
             ephemeral=pod.spec.auto_remove and not has_volumes,
             network="user" if pod.spec.network == "user" else "none",
         )
-        pod.client = await launch(
-            pod.id,
-            state_dir,
-            vm,
-            wait=False,
-            zygote=self.zygote,
-            keep=self._defaults.factory.after_use,
-        )
-        return pod.client
 
     async def _create(self, pod: Pod, client: SandboxClient, plan: Plan) -> None:
         """Create a container in the VM and connect those who attached before."""
@@ -186,22 +190,27 @@ class Runner:
                 plan.config,
                 plan.rootfs,
                 files=plan.files,
-                log=self._log_of(pod, container),
+                log=self.log_for(pod, container),
                 stdin=plan.stdin,
             )
+        self.note_pid(client, container)
+        await self.connect(client, container, plan.stdin)
+
+    def note_pid(self, client: SandboxClient, container: Container) -> None:
+        """Take over the pid that a container's first process has in the guest."""
         state = read_state(client.state_dir) or {}
         known = state.get("containers", {}).get(container.id) or {}
         container.state.pid = int(known.get("pid") or 0)
-        await self._connect(client, container, plan.stdin)
 
-    def _log_of(self, pod: Pod, container: Container) -> dict[str, Any]:
+    def log_for(self, pod: Pod, container: Container) -> dict[str, Any]:
+        """Where the sandbox writes a container's output, as it is told."""
         path = self._layout.log(pod.id, container.id)
         config = pod.spec.log.over(self._defaults.log)
         if config.keeps:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
         return log_target(pod, container, config, path)
 
-    async def _connect(self, client: SandboxClient, container: Container, stdin: bool) -> None:
+    async def connect(self, client: SandboxClient, container: Container, stdin: bool) -> None:
         """Give their streams to those who attached before there were any."""
         waiting, container.waiting = container.waiting, []
         for future, wanted in waiting:
@@ -256,7 +265,13 @@ class Runner:
     def watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
         """Record the end of a running container when it comes."""
         self._health.begin(pod, container, client)
-        self._watchers.spawn(self._watch(pod, container, client))
+        self._watching[container.id] = self._watchers.spawn(self._watch(pod, container, client))
+
+    def let_go(self, container: Container) -> None:
+        """Watch a container no longer, whose VM ends though it does not."""
+        self._health.end(container)
+        if (task := self._watching.pop(container.id, None)) is not None:
+            task.cancel()
 
     async def _watch(self, pod: Pod, container: Container, client: SandboxClient) -> None:
         try:
@@ -273,6 +288,7 @@ class Runner:
     def record(self, pod: Pod, container: Container, status: ExitStatus) -> None:
         """Store how a container ended; the last one of a pod ends its VM."""
         self._health.end(container)
+        self._watching.pop(container.id, None)
         state = container.state
         state.exit_code, state.signal, state.oom = status.code, status.signal, status.oom
         state.reason = status.reason
@@ -315,6 +331,10 @@ class Runner:
         finally:
             if self._endings.get(pod.id) is asyncio.current_task():
                 del self._endings[pod.id]
+
+    async def end(self, pod: Pod) -> None:
+        """End a pod's VM at once, and clear up after it."""
+        await self._end(self._layout.sandbox(pod.id), patience=0.0)
 
     async def _end(self, state_dir: Path, **options: float) -> None:
         try:

@@ -15,6 +15,7 @@ from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote
 from ..system.tasks import Tasks
 from ..volumes import VolumeStore
 from . import oci, recovery, removing
+from .copies import Copies
 from .creation import container_of, named, named_container, whole, with_network
 from .depends import needs_start, with_dependencies
 from .execs import Execs
@@ -32,6 +33,7 @@ from .restarts import Restarts
 from .runner import Runner
 from .spec import parse_pod, split_pod
 from .store import Store
+from .suspending import Suspending, check_not_suspended
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +74,15 @@ class PodService(Registry):
         )
         self.execs = Execs(self, layout.tools)
         self.files = Filesystem(layout, self.runner.planner, defaults, self.volumes, self.runner)
+        self.copies = Copies(self)
+        self.suspending = Suspending(self)
         self._tasks = Tasks()
 
     async def open(self) -> None:
         """Load what is stored, find the VMs that live, record what ended meanwhile."""
         await asyncio.to_thread(self.volumes.reconcile)
+        await asyncio.to_thread(self.copies.store.open)
+        await asyncio.to_thread(self.suspending.store.open)
         for pod in self.store.load():
             self.add(pod)
         await asyncio.to_thread(self.volumes.drop_pending, volume_users(self))
@@ -111,15 +117,23 @@ class PodService(Registry):
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_BOUND)
         self._tasks.cancel()
+        self.copies.store.close()
         await self.runner.close()
         await self.networking.networks.close()
         if self.runner.zygote is not None:
             with contextlib.suppress(OSError, TimeoutError):
                 await self.runner.zygote.stop()
 
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+    async def whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to the end even if the client that asked goes away."""
         return await asyncio.shield(self._tasks.spawn(work))
+
+    def uses_image(self, image_id: str) -> str:
+        """What is made of that image, in words: a container or a snapshot; "" for nothing."""
+        if used := super().uses_image(image_id):
+            return used
+        name = self.copies.store.uses_image(image_id)
+        return f"the snapshot {name}" if name else ""
 
     def log_of(self, container: Container) -> LogConfig:
         """Where the container's output goes."""
@@ -181,7 +195,7 @@ class PodService(Registry):
 
     async def start(self, pod: Pod, containers: list[Container] | None = None) -> None:
         """Start a pod, or some of its containers; those that run already are left alone."""
-        await self._whole(self._start(pod, containers))
+        await self.whole(self._start(pod, containers))
 
     async def _start(self, pod: Pod, containers: list[Container] | None) -> None:
         async with pod.lock:
@@ -201,7 +215,7 @@ class PodService(Registry):
 
     async def _again(self, pod: Pod, container: Container) -> None:
         """Start a container by its restart policy."""
-        await self._whole(self._restart(pod, container))
+        await self.whole(self._restart(pod, container))
 
     async def _restart(self, pod: Pod, container: Container) -> None:
         async with pod.lock:
@@ -224,20 +238,33 @@ class PodService(Registry):
     async def stop(self, pod: Pod, containers: list[Container] | None, grace: float | None) -> None:
         """Stop containers of a pod (None: all). Grace in seconds, None: as each was created."""
         pod.given_up.set()
-        await self._whole(self._stop(pod, containers or list(pod.containers), grace))
+        await self.whole(self._stop(pod, containers or list(pod.containers), grace))
 
     async def _stop(self, pod: Pod, containers: list[Container], grace: float | None) -> None:
         async with pod.lock:
             for container in containers:
                 self.user_ends(container)
+            if pod.suspended:
+                await self.suspending.resume(pod)
             longest = max((c.spec.stop_timeout for c in containers), default=0)
             await self.runner.stopping.stop(pod, containers, longest if grace is None else grace)
 
     async def kill(self, container: Container, signum: int) -> None:
         """Signal a container's first process. Raises NotRunning."""
+        pod = self.pod_of(container)
+        if pod.suspended and signum != SIGKILL:
+            check_not_suspended(pod, container)
         if signum in (SIGKILL, oci.stop_signal_of(container)):
             self.user_ends(container)
-        await self.runner.stopping.signal(self.pod_of(container), container, signum)
+        if pod.suspended:
+            await self.whole(self._discard(pod))
+            return
+        await self.runner.stopping.signal(pod, container, signum)
+
+    async def _discard(self, pod: Pod) -> None:
+        async with pod.lock:
+            if pod.suspended:
+                await self.suspending.discard(pod, "signal 9: killed on request")
 
     def user_ends(self, container: Container) -> None:
         """Note that a container is ended by a user: its restart policy holds no longer."""
@@ -249,13 +276,24 @@ class PodService(Registry):
             container.state.status = Status.EXITED
         self.store.save(container)
 
-    async def pause(self, pod: Pod, paused: bool, container: Container | None = None) -> None:
-        """Stop or continue a pod's VM, or one container. Raises NotRunning in a wrong state."""
-        await self._whole(self._pause(pod, paused, container))
+    async def pause(
+        self, pod: Pod, paused: bool, container: Container | None = None, *, to_disk: bool = False
+    ) -> None:
+        """Stop or continue a pod's VM, or one container; with `to_disk` the pod has no VM
+        meanwhile. Raises NotRunning in a wrong state."""
+        await self.whole(self._pause(pod, paused, container, to_disk))
 
-    async def _pause(self, pod: Pod, paused: bool, container: Container | None) -> None:
+    async def _pause(
+        self, pod: Pod, paused: bool, container: Container | None, to_disk: bool
+    ) -> None:
         async with pod.lock:
-            if container is None:
+            if pod.suspended and paused:
+                raise NotRunning(f"pod {pod.id} is paused already")
+            if pod.suspended:
+                await self.suspending.resume(pod)
+            elif to_disk:
+                await self.suspending.suspend(pod)
+            elif container is None:
                 await self.runner.stopping.pause(pod, paused)
             else:
                 await self.runner.stopping.pause_one(pod, container, paused)
@@ -277,7 +315,7 @@ class PodService(Registry):
         if force:
             pod.given_up.set()
         chosen = containers or list(pod.containers)
-        await self._whole(removing.remove(self, pod, chosen, force=force, volumes=volumes))
+        await self.whole(removing.remove(self, pod, chosen, force=force, volumes=volumes))
 
     def pod_ended(self, pod: Pod) -> None:
         """The last container of a pod has ended, its VM is going."""
@@ -345,7 +383,9 @@ class PodService(Registry):
 
     def client_of(self, container: Container) -> SandboxClient:
         """The sandbox of a running container. Raises NotRunning."""
-        client = self.pod_of(container).client
+        pod = self.pod_of(container)
+        check_not_suspended(pod, container)
+        client = pod.client
         if client is None or not container.live:
             raise NotRunning(f"container {container.name} is not running")
         if container.state.status == Status.PAUSED:

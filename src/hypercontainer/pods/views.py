@@ -53,6 +53,7 @@ def inspect(layout: Layout, pod: Pod, container: Container, log: LogConfig) -> d
             "Status": state.status.value,
             "Running": container.live,
             "Paused": state.status == Status.PAUSED,
+            "OnDisk": pod.suspended,
             "Restarting": state.status == Status.RESTARTING,
             "OOMKilled": state.oom,
             "Dead": False,

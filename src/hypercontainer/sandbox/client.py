@@ -247,6 +247,20 @@ class SandboxClient:
         """Let the VM's CPUs go on."""
         await self._call("pause", paused=False)
 
+    async def snapshot(
+        self, directory: str, memory: int, *, disks: bool, stay: bool = False
+    ) -> dict[str, Any]:
+        """Save the VM (see `sandbox.snapshot.take`); `memory` is a descriptor for its RAM."""
+        from .calls import call
+
+        request = {"directory": directory, "disks": disks, "stay": stay}
+        return await asyncio.to_thread(call, str(self.state_dir), "snapshot", request, fds=[memory])
+
+    async def proceed(self, containers: dict[str, dict[str, Any]]) -> None:
+        """Let the containers of a VM that goes on from a snapshot run, with what they have of
+        their own: payloads of RENEWCONTAINER (docs/guest-protocol.md)."""
+        await self._call("proceed", containers=containers)
+
     async def freeze(self, cid: str, frozen: bool) -> None:
         """Pause or resume one container."""
         await self._call("freeze", container=cid, frozen=frozen)

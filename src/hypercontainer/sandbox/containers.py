@@ -39,12 +39,21 @@ class Process:
     """A process of a container: its streams while it runs, its status once it is over."""
 
     def __init__(
-        self, channel: StreamChannel, pid: str, *, terminal: bool, stdin: bool, hold: bool
+        self,
+        channel: StreamChannel,
+        pid: str,
+        *,
+        terminal: bool,
+        stdin: bool,
+        hold: bool,
+        numbers: tuple[int, int | None] | None = None,
     ) -> None:
+        """`numbers` are those of its streams (stdio, stderr), None for new ones."""
         self.pid = pid
         self.terminal = terminal
-        self.stdio = channel.new_number()
-        self.stderr = None if terminal else channel.new_number()
+        if numbers is None:
+            numbers = (channel.new_number(), None if terminal else channel.new_number())
+        self.stdio, self.stderr = numbers
         self.stdin: InputStream | None = channel.input(self.stdio) if stdin else None
         self.outputs = [Output(channel.output(self.stdio), STDOUT, hold=hold)]
         if self.stderr is not None:
@@ -84,6 +93,37 @@ class Process:
             "stdin": self.stdin is not None,
             "exit": self.finished.result() if self.finished.done() else None,
         }
+
+    def state(self) -> dict[str, Any]:
+        """What a copy of it needs, whose guest is a copy of this one's."""
+        return {
+            "id": self.pid,
+            "terminal": self.terminal,
+            "args": self.args,
+            "outputs": [output.stream.state() for output in self.outputs],
+            "stdin": self.stdin.state() if self.stdin is not None else None,
+        }
+
+    @classmethod
+    def restored(cls, channel: StreamChannel, state: dict[str, Any]) -> "Process":
+        """A process of which `state` is that."""
+        stdio, *stderr = (int(output["number"]) for output in state["outputs"])
+        process = cls(
+            channel,
+            str(state["id"]),
+            terminal=bool(state["terminal"]),
+            stdin=state["stdin"] is not None,
+            hold=False,
+            numbers=(stdio, stderr[0] if stderr else None),
+        )
+        process.args = list(state["args"])
+        for output, own in zip(process.outputs, state["outputs"], strict=True):
+            output.stream.restore(own)
+            if output.stream.ended:
+                output.done.set()
+        if process.stdin is not None:
+            process.stdin.restore(state["stdin"])
+        return process
 
     def release(self) -> None:
         """Forget the streams."""

@@ -1,5 +1,7 @@
 """Disk images attached to a VM: each once, however many containers use it."""
 
+from typing import Any
+
 from ..errors import BadRequest
 from ..hypervisor.qemu import RAW, DiskKind, Qemu
 
@@ -12,6 +14,7 @@ class Disks:
         self._luns: dict[str, int] = {}
         self._users: dict[str, int] = {}
         self._writable: set[str] = set()
+        self._kinds: dict[str, DiskKind] = {}
 
     async def attach(
         self, path: str, *, read_only: bool, kind: DiskKind = RAW, shared: bool = False
@@ -30,6 +33,7 @@ class Disks:
             except BaseException:
                 self._users.pop(path, None)
                 raise
+            self._kinds[path] = kind
             if not read_only:
                 self._writable.add(path)
         return f"0:{self._luns[path]}"
@@ -51,4 +55,29 @@ class Disks:
         if self._users[path] == 0:
             del self._users[path]
             self._writable.discard(path)
+            self._kinds.pop(path, None)
             await self._qemu.unplug_disk(self._luns.pop(path))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The disks as they are attached, for `restore`."""
+        return [
+            {
+                "path": path,
+                "lun": lun,
+                "read_only": path not in self._writable,
+                "format": self._kinds[path].format,
+                "cache": self._kinds[path].cache,
+                "users": self._users[path],
+            }
+            for path, lun in self._luns.items()
+        ]
+
+    async def restore(self, disk: dict[str, Any], path: str) -> None:
+        """Attach `path` as `disk` of `to_json` was. Raises BadRequest, Conflict, VMError."""
+        kind = DiskKind(str(disk["format"]), str(disk["cache"]))
+        read_only = bool(disk["read_only"])
+        await self._qemu.plug_disk(path, read_only=read_only, kind=kind, lun=int(disk["lun"]))
+        self._luns[path], self._kinds[path] = int(disk["lun"]), kind
+        self._users[path] = int(disk["users"])
+        if not read_only:
+            self._writable.add(path)

@@ -29,6 +29,11 @@ class FollowedNetwork:
         self._mirror: NetworkMirror | None = None
         self._loopback: LoopbackRelay | None = None
 
+    @property
+    def follows(self) -> bool:
+        """Whether there is one."""
+        return self._mirror is not None
+
     async def follow(
         self, vm: VirtualMachine, namespace: int, ready: "asyncio.Future[None]"
     ) -> None:

@@ -96,7 +96,9 @@ class ForkServer:
         """Give the request to a ready VM or to a new process. Raises OSError when neither works."""
         self._quiet_until = time.monotonic() + _QUIET
         for child in self._children:
-            if child.is_ready and _fits(child, request["vm"]) and _hand_over(child, packet, fds):
+            if not (child.is_ready and _fits(child, request)):
+                continue
+            if _hand_over(child, packet, fds):
                 self._children.remove(child)
                 child.sock.close()
                 return
@@ -166,8 +168,10 @@ class ForkServer:
         self._children.append(_Child(pid, ours, shape))
 
 
-def _fits(child: _Child, vm: dict[str, Any]) -> bool:
-    return _key(child.shape.vm) == _key(vm) and vm.get("template") != "off"
+def _fits(child: _Child, request: dict[str, Any]) -> bool:
+    vm = request["vm"]
+    fresh = vm.get("template") != "off" and not request.get("resume")
+    return fresh and _key(child.shape.vm) == _key(vm)
 
 
 def _hand_over(child: _Child, packet: bytes, fds: list[int]) -> bool:

@@ -13,6 +13,7 @@ from ..system.processes import kill_and_wait
 from .client import SandboxClient
 from .config import VMConfig
 from .containers import check_id
+from .resume import write_request
 from .state import SOCKET, STATE, read_state
 from .zygote import Zygote
 
@@ -31,26 +32,29 @@ async def launch(
     wait: bool = True,
     zygote: Zygote | None = None,
     keep: int = 0,
+    resume: dict[str, Any] | None = None,
 ) -> SandboxClient:
     """Start a sandbox and its VM; the process outlives the caller.
 
     Returns when the guest answers, or with `wait` false as soon as requests
     can be sent, which then wait for the guest themselves. A `zygote` makes it
     quicker, and keeps `keep` VMs like this one ready for the next few minutes.
+    With `resume` (see `sandbox.resume`) the VM goes on from a snapshot.
     Raises VMError (with the console's last line), BadRequest, Conflict when
     `state_dir` has a live sandbox.
     """
     check_id("sandbox", sandbox_id)
     vm.validate()
-    _prepare(state_dir)
+    _prepare(state_dir, resume)
     event = "ready" if wait else "listening"
+    request = {"id": sandbox_id, "vm": vm.to_json(), "resume": resume is not None}
     try:
-        await _start(sandbox_id, state_dir, vm, event, zygote, keep)
+        await _start(request, state_dir, vm, event, zygote, keep)
     except _EndedSilentlyError:
         if zygote is None:
             raise
-        _prepare(state_dir)
-        await _start(sandbox_id, state_dir, vm, event, None, 0)
+        _prepare(state_dir, resume)
+        await _start(request, state_dir, vm, event, None, 0)
     return SandboxClient(state_dir)
 
 
@@ -59,13 +63,18 @@ class _EndedSilentlyError(VMError):
 
 
 async def _start(
-    sandbox_id: str, state_dir: Path, vm: VMConfig, event: str, zygote: Zygote | None, keep: int
+    request: dict[str, Any],
+    state_dir: Path,
+    vm: VMConfig,
+    event: str,
+    zygote: Zygote | None,
+    keep: int,
 ) -> None:
     log = os.open(state_dir / _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     events, stdout = os.pipe2(os.O_CLOEXEC)
     try:
-        if not _fork(zygote, sandbox_id, state_dir, vm, stdout, log, keep):
-            await _execute(sandbox_id, state_dir, vm, stdout, log)
+        if not _fork(zygote, request, state_dir, vm, stdout, log, keep):
+            await _execute(request, state_dir, stdout, log)
     except BaseException:
         os.close(events)
         raise
@@ -92,18 +101,20 @@ def _end(state_dir: Path, signum: int, timeout: float) -> bool:
     return kill_and_wait(state["pid"], state["started"], signum, timeout)
 
 
-def _prepare(state_dir: Path) -> None:
+def _prepare(state_dir: Path, resume: dict[str, Any] | None) -> None:
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     state = read_state(state_dir)
     if state is not None and state["alive"]:
         raise Conflict(f"a sandbox runs in {state_dir} already (pid {state['pid']})")
     for name in (STATE, SOCKET):
         (state_dir / name).unlink(missing_ok=True)
+    if resume is not None:
+        write_request(str(state_dir), resume)
 
 
 def _fork(
     zygote: Zygote | None,
-    sandbox_id: str,
+    request: dict[str, Any],
     state_dir: Path,
     vm: VMConfig,
     stdout: int,
@@ -113,13 +124,13 @@ def _fork(
     if zygote is None:
         return False
     try:
-        zygote.fork(sandbox_id, state_dir, vm, stdout, log, keep=keep)
+        zygote.fork(request, state_dir, vm, stdout, log, keep=keep)
     except OSError:
         return False
     return True
 
 
-async def _execute(sandbox_id: str, state_dir: Path, vm: VMConfig, stdout: int, log: int) -> None:
+async def _execute(request: dict[str, Any], state_dir: Path, stdout: int, log: int) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-m", _MODULE, str(state_dir)),
         stdin=asyncio.subprocess.PIPE,
@@ -129,7 +140,7 @@ async def _execute(sandbox_id: str, state_dir: Path, vm: VMConfig, stdout: int, 
         start_new_session=True,
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps({"id": sandbox_id, "vm": vm.to_json()}).encode())
+    process.stdin.write(json.dumps(request).encode())
     process.stdin.close()
 
 

@@ -1,6 +1,7 @@
 """VM configurations as machines of the hypervisor."""
 
 import os
+from typing import Any
 
 from ..guest.kernel import find
 from ..hypervisor.accel import choose
@@ -34,3 +35,19 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
         share_driver=config.share_driver,
     )
     return machine, why
+
+
+def fingerprint(machine: Machine) -> dict[str, Any]:
+    """What a machine must have in common with one whose state it is to load. Raises OSError."""
+    from hashlib import sha256
+
+    from ..hypervisor.template import shape
+
+    found: dict[str, Any] = {}
+    for name in ("kernel", "initrd"):
+        with open(getattr(machine, name), "rb") as file:
+            found[name] = sha256(file.read()).hexdigest()
+    found |= {"accel": machine.accel, "cpus": machine.cpus, "memory_mib": machine.memory_mib}
+    # The files may be at another path.
+    words = [w for w in shape(machine) if w not in (machine.kernel, machine.initrd)]
+    return {**found, "shape": sha256("\0".join(words).encode()).hexdigest()}

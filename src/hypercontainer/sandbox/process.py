@@ -23,6 +23,9 @@ from .share import Share
 from .state import CONSOLE_LOG, PROTOCOL, SOCKET
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .resume import Resumption
     from .sandbox import Sandbox
     from .vm import VirtualMachine
 
@@ -40,10 +43,12 @@ def main() -> int:
 
 
 def run(state_dir: str, request: dict[str, Any]) -> int:
-    """Run the sandbox of a request (`id` and `vm`) until its VM is gone."""
+    """Run the sandbox of a request (`id`, `vm`, and whether to `resume`) until its VM is gone."""
     try:
         config = VMConfig.from_json(request["vm"])
         machine, why = machine_of(request["id"], state_dir, config)
+        if request.get("resume"):
+            return _resume(request["id"], state_dir, config, machine, why)
         share = Share(machine.share) if machine.share else None
         found = template.find(machine) if config.template != "off" else None
         vmm = template.start_vm(machine, found)
@@ -54,6 +59,37 @@ def run(state_dir: str, request: dict[str, Any]) -> int:
 
     run_it = _run(request["id"], state_dir, config, machine, why, vmm, share, found)
     return asyncio.run(run_it)
+
+
+def _resume(sandbox_id: str, state_dir: str, config: VMConfig, machine: Machine, why: str) -> int:
+    """Run a sandbox whose VM goes on from a snapshot. Raises HyperError, OSError."""
+    from ..hypervisor.qemu_start import start
+    from .resume import Resumption
+
+    resumption = Resumption(state_dir)
+    vmm = start(resumption.machine(machine))
+    import asyncio
+
+    return asyncio.run(_go_on(sandbox_id, state_dir, config, machine, why, vmm, resumption))
+
+
+async def _go_on(
+    sandbox_id: str,
+    state_dir: str,
+    config: VMConfig,
+    machine: Machine,
+    why: str,
+    vmm: Vmm,
+    resumption: "Resumption",
+) -> int:
+    from .sandbox import Sandbox
+    from .vm import VirtualMachine
+
+    sandbox = Sandbox(sandbox_id, state_dir, config, None)
+    vm = VirtualMachine(machine, vmm, sandbox.on_event)
+    await vm.open(os.path.join(state_dir, CONSOLE_LOG))
+    own = about(machine, why, vmm, "")
+    return await serve(sandbox, vm, state_dir, own, lambda: resumption.run(sandbox))
 
 
 def report(line: dict[str, Any]) -> bool:
@@ -91,22 +127,32 @@ async def _run(
 
 
 async def serve(
-    sandbox: "Sandbox", vm: "VirtualMachine", state_dir: str, own: dict[str, Any]
+    sandbox: "Sandbox",
+    vm: "VirtualMachine",
+    state_dir: str,
+    own: dict[str, Any],
+    go_on: "Callable[[], Awaitable[None]] | None" = None,
 ) -> int:
-    """Serve requests until the VM is gone; one that is no clone boots meanwhile.
+    """Serve requests until the VM is gone; one that is no clone boots meanwhile, or does `go_on`.
 
     `own` is what `about` says. Returns the exit status.
     """
     from .server import Server
 
     config, cloned = sandbox.config, bool(own["template"])
+    boots = not cloned and go_on is None
+
+    async def boot() -> None:
+        if boots:
+            await vm.boot(config.boot_timeout, {"hostname": sandbox.sandbox_id})
+
     sandbox.own(vm, own)
     server = Server(sandbox, lambda timeout: _stop(sandbox, timeout))
     await server.serve(os.path.join(state_dir, SOCKET))
     if not report({"event": "listening"}):
         vm.kill_for("nobody waits for it: its starter is gone")
-    failed = await _boot(sandbox, cloned=cloned)
-    if not failed and not cloned and config.template == "auto":
+    failed = await _come_up(sandbox, go_on or boot)
+    if not failed and boots and config.template == "auto":
         from .template import make_in_background
 
         make_in_background(config)
@@ -161,11 +207,10 @@ async def _cloned(vm: "VirtualMachine", found: template.Template, hostname: str)
     return True
 
 
-async def _boot(sandbox: "Sandbox", *, cloned: bool) -> str:
+async def _come_up(sandbox: "Sandbox", begin: "Callable[[], Awaitable[None]]") -> str:
     """Returns why the VM did not come up, "" when it did."""
     try:
-        if not cloned:
-            await sandbox.vm.boot(sandbox.config.boot_timeout, {"hostname": sandbox.sandbox_id})
+        await begin()
     except HyperError as error:
         sandbox.ready.set_exception(error)
         sandbox.ready.exception()

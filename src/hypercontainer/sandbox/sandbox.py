@@ -39,6 +39,8 @@ class Sandbox:
         self.empty = asyncio.Event()
         self.abandoned = asyncio.Event()
         self.listeners: set[Callable[[dict[str, Any]], None]] = set()
+        # Containers that are frozen in the guest though they are not paused: until `thaw`.
+        self.frozen: list[str] = []
         self.vm: VirtualMachine
         self.disks: Disks
         self.cards: Cards
@@ -339,6 +341,27 @@ class Sandbox:
         await (self.vm.qemu.pause() if paused else self.vm.qemu.resume())
         self.status = "paused" if paused else "running"
         self.save()
+        if not paused:
+            await self.vm.set_time()
+            await self.thaw()
+
+    def keep_paused(self, frozen: list[str]) -> None:
+        """The VM stands still, with containers that are frozen in it."""
+        self.frozen, self.status = frozen, "paused"
+        self.save()
+
+    async def thaw(self) -> None:
+        """Let the containers run that are frozen though they are not paused."""
+        while self.frozen:
+            about = {"container": self.frozen[-1], "frozen": False}
+            with suppress(NotFound):
+                await self.vm.request(Code.FREEZECONTAINER, about)
+            self.frozen.pop()
+
+    @property
+    def follows_network(self) -> bool:
+        """Whether its network is that of a namespace."""
+        return self._network.follows
 
     async def remove_container(self, cid: str, *, force: bool) -> None:
         """Unmount and forget a stopped container; with `force` kill it first."""

@@ -52,6 +52,8 @@ class Server:
             "update": self._update,
             "freeze": self._freeze,
             "pause": self._pause,
+            "snapshot": self._snapshot,
+            "proceed": self._proceed,
             "remove": self._remove,
             "network": self._network,
             "plug": self._plug,
@@ -298,6 +300,22 @@ class Server:
 
     async def _pause(self, request: Request) -> dict[str, Any]:
         await self._sandbox.pause(bool(request.body["paused"]))
+        return {}
+
+    async def _snapshot(self, request: Request) -> dict[str, Any]:
+        from .snapshot import take
+
+        if len(request.fds) != 1:
+            raise BadRequest("snapshot: the descriptor of a file for the memory is needed")
+        disks, stay = (bool(request.body.get(key)) for key in ("disks", "stay"))
+        directory = request.text("directory")
+        return await take(self._sandbox, directory, request.fds[0], disks=disks, stay=stay)
+
+    async def _proceed(self, request: Request) -> dict[str, Any]:
+        from .resume import proceed
+
+        await asyncio.shield(self._sandbox.ready)
+        await proceed(self._sandbox, request.object("containers"))
         return {}
 
     async def _remove(self, request: Request) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Output:
     def __init__(self, stream: OutputStream, which: int, *, hold: bool) -> None:
         self.which = which
         self.received = 0
-        self._stream = stream
+        self.stream = stream
         self._hold = hold
         self._held = b""
         self._ungranted = 0
@@ -90,7 +90,7 @@ class Output:
             self._drainable -= count
         if count:
             self._ungranted -= count
-            self._stream.grant(count)
+            self.stream.grant(count)
 
     def drain(self) -> None:
         """The process is over: take what is left of its output, at most 1 MiB, though a sink

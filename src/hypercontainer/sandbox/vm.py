@@ -47,6 +47,9 @@ class VirtualMachine:
         self.qemu = Qemu(vmm, kvm=machine.accel == "kvm")
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.guest: dict[str, Any] = {}
+        # The guest's names of containers, where they are others than ours: it is a copy of one
+        # that had them.
+        self.guest_names: dict[str, str] = {}
         self._on_event = on_event
         self._broken = ""
         self._errors = b""
@@ -56,13 +59,20 @@ class VirtualMachine:
         loop = asyncio.get_running_loop()
         loop.add_reader(self.vmm.errors, self._read_errors)
         self.console = await ConsoleLog.open(self.vmm.console, console_path)
-        self.control = await ControlConnection.open(self.vmm.control, self._on_event, self.kill_for)
+        self.control = await ControlConnection.open(self.vmm.control, self._event, self.kill_for)
         self.streams = await StreamChannel.open(self.vmm.streams, self.kill_for)
         self._pidfd = os.pidfd_open(self.vmm.pid)
         loop.add_reader(self._pidfd, self._reap)
         if (server := self.vmm.server) is not None:
             pidfd = os.pidfd_open(server.pid)
             loop.add_reader(pidfd, self._reap_server, server.pid, pidfd)
+
+    def _event(self, payload: dict[str, Any]) -> None:
+        own = {theirs: ours for ours, theirs in self.guest_names.items()}
+        name = payload.get("container")
+        if isinstance(name, str) and name in own:
+            payload = {**payload, "container": own[name]}
+        self._on_event(payload)
 
     def _read_errors(self) -> None:
         try:
@@ -131,7 +141,7 @@ class VirtualMachine:
         and this moment give. Raises as `boot`."""
         async with self._coming_up(_RENEW_BOUND * patience()) as bound:
             await self.qemu.resume()
-            await self.control.request(Code.STARTPOD, _identity(pod), timeout=bound)
+            await self.control.request(Code.STARTPOD, identity(pod), timeout=bound)
 
     async def boot(self, timeout: float | None, pod: dict[str, Any]) -> None:
         """Wait for the guest and set it up.
@@ -179,7 +189,7 @@ class VirtualMachine:
         )
 
     def _setup(self, pod: dict[str, Any]) -> dict[str, Any]:
-        payload = _identity(pod)
+        payload = identity(pod)
         if self.machine.share:
             driver = self.machine.share_driver
             options = _SHARE_OPTIONS[driver]
@@ -188,8 +198,30 @@ class VirtualMachine:
 
     async def request(self, code: Code, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """A request to the guest, bounded by what the engine needs under this load."""
-        bound = _REQUEST_BOUND[self.machine.accel] * patience()
-        return await self.control.request(code, payload, timeout=bound)
+        if payload and self.guest_names:
+            payload = self._as_the_guest_says(payload)
+        return await self.control.request(code, payload, timeout=self.request_bound)
+
+    @property
+    def request_bound(self) -> float:
+        """Seconds that a request may take under this load."""
+        return _REQUEST_BOUND[self.machine.accel] * patience()
+
+    def _as_the_guest_says(self, payload: dict[str, Any]) -> dict[str, Any]:
+        names = self.guest_names
+        if (name := payload.get("container")) in names:
+            payload = {**payload, "container": names[name]}
+        if join := payload.get("join"):
+            payload = {**payload, "join": {k: names.get(cid, cid) for k, cid in join.items()}}
+        return payload
+
+    async def set_time(self) -> None:
+        """Tell the guest the time, which stood still while the VM did; new randomness with it."""
+        about = identity({})
+        seconds, nanoseconds = about["time"]
+        await self.request(
+            Code.SETTIME, {"sec": seconds, "nsec": nanoseconds, "entropy": about["entropy"]}
+        )
 
     async def shutdown(self, timeout: float) -> None:
         """Orderly power off in at most `timeout` seconds, else by force."""
@@ -206,7 +238,7 @@ class VirtualMachine:
         await asyncio.wait([self.ended], timeout=10.0)
 
 
-def _identity(pod: dict[str, Any]) -> dict[str, Any]:
+def identity(pod: dict[str, Any]) -> dict[str, Any]:
     """What no two guests may share, for STARTPOD."""
     now = time.time_ns()
     return {

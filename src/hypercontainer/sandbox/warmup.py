@@ -17,7 +17,7 @@ from typing import Any
 from ..guest import spec
 from ..guest.protocol import Code
 from ..hypervisor import template
-from ..system.files import copy_sparse
+from ..system import sparse
 from .containers import INIT, Process
 from .share import Share
 from .vm import VirtualMachine
@@ -115,8 +115,7 @@ def _private_copy(path: str) -> int:
     copy = os.memfd_create("hyper-warm-up", os.MFD_CLOEXEC)
     try:
         with open(path, "rb") as file:
-            os.ftruncate(copy, os.fstat(file.fileno()).st_size)
-            copy_sparse(file.fileno(), copy)
+            sparse.copy(file.fileno(), copy)
     except BaseException:
         os.close(copy)
         raise

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from . import place
 from .config import VMConfig
@@ -41,7 +42,7 @@ class Zygote:
 
     def fork(
         self,
-        sandbox_id: str,
+        wanted: dict[str, Any],
         state_dir: Path,
         vm: VMConfig,
         stdout: int,
@@ -49,14 +50,13 @@ class Zygote:
         *,
         keep: int = 0,
     ) -> None:
-        """Have it start a sandbox, on a ready VM if it has one.
+        """Have it start a sandbox for a request of `process.run`, on a ready VM if it has one.
 
         `keep` VMs like it are ready for the next few minutes. Raises OSError when it is gone.
         """
         request = {
-            "id": sandbox_id,
+            **wanted,
             "state_dir": str(state_dir),
-            "vm": vm.to_json(),
             "keep": [[vm.to_json(), keep, place.IDLE]] if keep else [],
             **place.describe([]),
         }

@@ -1,9 +1,6 @@
 """Files that other processes read while they change."""
 
-import errno
 import os
-
-_CHUNK = 8 << 20
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
@@ -40,29 +37,3 @@ def remove_tree(path: str) -> None:
         os.rmdir(path)
     except OSError:
         return
-
-
-def copy_sparse(source: int, target: int) -> None:
-    """Copy the data of one file to another of its size (descriptors); holes stay holes.
-
-    Raises OSError.
-    """
-    size = os.fstat(source).st_size
-    offset = 0
-    while offset < size:
-        try:
-            begin = os.lseek(source, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        offset = os.lseek(source, begin, os.SEEK_HOLE)
-        _copy_range(source, target, begin, offset)
-
-
-def _copy_range(source: int, target: int, begin: int, end: int) -> None:
-    while begin < end:
-        data = os.pread(source, min(end - begin, _CHUNK), begin)
-        if not data:
-            return
-        begin += os.pwrite(target, data, begin)

@@ -214,6 +214,10 @@ class VolumeStore:
         """Whether a volume still waits for its first content. Raises NotFound."""
         return not _has_content(self.get(name))
 
+    def mark_filled(self, name: str) -> None:
+        """Note that a volume of the driver disk has content. Raises NotFound."""
+        (self.get(name).directory / _FILLED).touch()
+
     @asynccontextmanager
     async def filling(self, names: Iterable[str]) -> AsyncIterator[None]:
         """While the body runs, volumes that are empty may get their first content, from one only.
