@@ -186,9 +186,10 @@ class Hyperd:
             output = b"".join(data for _, data in stream.output(tty=options.get("tty", False)))
         return self.client.wait(container, exec_id), output.decode()
 
-    def leftovers(self) -> list[str]:
-        """What is there although no container runs: sandboxes and containers' directories."""
-        sandboxes = list((self.state / "sandboxes").glob("*"))
+    def leftovers(self, *running: str) -> list[str]:
+        """What is there although only those pods run: sandboxes and containers' directories."""
+        found = (self.state / "sandboxes").glob("*")
+        sandboxes = [path for path in found if path.name not in running]
         rows = {c["Id"] for c in self.client.list_containers(all=True)}
         directories = [p for p in (self.root / "containers").glob("*") if p.name not in rows]
         processes = [
@@ -197,12 +198,18 @@ class Hyperd:
                 ["ps", "-eo", "pid,args", "-ww"], capture_output=True, text=True, timeout=10
             ).stdout.splitlines()
             if str(self.state / "sandboxes") in line
+            and not any(f"{self.state}/sandboxes/{name}" in line for name in running)
         ]
         return [*map(str, sandboxes), *map(str, directories), *processes]
 
     def nothing_left(self) -> None:
         """Assert that what ended was cleared away."""
         wait_until(lambda: not self.leftovers(), f"nothing left but {self.leftovers()}")
+
+    def nothing_left_but(self, *running: str) -> None:
+        """Assert that only those pods have left something."""
+        what = f"nothing left but {self.leftovers(*running)}"
+        wait_until(lambda: not self.leftovers(*running), what)
 
     def close(self) -> None:
         """Remove everything, and show the log's errors."""

@@ -42,7 +42,7 @@ def test_further_disks_are_quick(tmp_path: Path) -> None:
 
 def test_a_plain_copy_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the file system can't share blocks."""
-    monkeypatch.setattr("hypercontainer.images.upper._FICLONE", 0)
+    monkeypatch.setattr("hypercontainer.system.sparse._FICLONE", 0)
     make_upper(tmp_path / "disk", 10 * GIB, tmp_path)
     assert (tmp_path / "disk").stat().st_blocks * 512 < 1 << 20
     _check(tmp_path / "disk")

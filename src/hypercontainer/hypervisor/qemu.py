@@ -359,10 +359,9 @@ class Qemu:
     async def load_devices(self, fd: int, timeout: float) -> None:
         """Load what `save_devices` wrote into a machine with the same disks and cards.
 
-        The VM stays stopped. Raises VMError.
+        The VM stays stopped. QEMU announces its cards by the addresses that they had: they must
+        lead nowhere. Raises VMError.
         """
-        # Its cards would tell the network where they are, by addresses that are another's.
-        await self._execute("migrate-set-parameters", **{"announce-rounds": 0})
         await self._getfd("state", fd)
         await self._load(timeout, "the snapshot")
 

@@ -162,10 +162,10 @@ class Copies:
     def _define(self, saved: Saved, wanted: dict[str, Any]) -> Pod:
         """The pod that a copy is to be, with containers that nobody knows yet."""
         service, about = self._service, saved.snapshot.about
-        raw = {k: v for k, v in about["raw"].items() if k.lower() not in _OF_PODS}
-        if not {key.lower() for key in wanted} & set(_OF_NETWORKS):
+        left_out = (*_OF_PODS, *_OF_NETWORKS)
+        raw = {k: v for k, v in about["raw"].items() if k.lower() not in left_out} | wanted
+        if not raw.keys() & set(_OF_NETWORKS):
             raw |= _networks(about)
-        raw = {k: v for k, v in raw.items() if k.lower() not in _OF_NETWORKS or k in raw} | wanted
         raw["containers"] = [
             {
                 **{k: v for k, v in c["raw"].items() if k.lower() not in _OF_CONTAINERS},

@@ -83,15 +83,20 @@ class Resumption:
 
         Its containers stay frozen until `proceed`. Raises HyperError.
         """
-        vm, saved = sandbox.vm, self._saved
-        bound = vm.request_bound
-        await vm.qemu.connect(bound)
-        version = await vm.qemu.version()
-        if version != saved["machine"]["qemu"]:
+        vm = sandbox.vm
+        async with vm.coming_up(vm.request_bound) as bound:
+            await vm.qemu.connect(bound)
+            version = await vm.qemu.version()
+        if version != self._saved["machine"]["qemu"]:
             raise Conflict(
-                f"the snapshot is of QEMU {saved['machine']['qemu']}, and this is {version}:"
+                f"the snapshot is of QEMU {self._saved['machine']['qemu']}, and this is {version}:"
                 " remove it, and make another"
             )
+        async with vm.coming_up(vm.request_bound) as bound:
+            await self._load(sandbox, bound)
+
+    async def _load(self, sandbox: "Sandbox", bound: float) -> None:
+        vm, saved = sandbox.vm, self._saved
         for disk in saved["disks"]:
             await sandbox.disks.restore(disk, self._request["disks"][disk["path"]])
         await self._plug_cards(sandbox)
@@ -103,7 +108,7 @@ class Resumption:
         streams = saved["streams"]
         vm.streams.restore(base64.b64decode(streams["rest"]), int(streams["next"]))
         os.unlink(self._path)
-        await vm.renew({"hostname": sandbox.sandbox_id})
+        await vm.go_on({"hostname": sandbox.sandbox_id}, bound)
         for card in saved["cards"]:
             await vm.request(Code.DELETEINTERFACE, {"mac": card["mac"]})
             await vm.qemu.unplug_network(card["net"])

@@ -122,14 +122,14 @@ class VirtualMachine:
 
     async def greet(self, timeout: float | None) -> dict[str, Any]:
         """Wait until the guest is up; returns its greeting. Raises as `boot`."""
-        async with self._coming_up(timeout) as bound:
+        async with self.coming_up(timeout) as bound:
             await self.qemu.connect(bound)
             self.guest = await asyncio.shield(self.control.ready)
         return self.guest
 
     async def clone(self, template: Template, pod: dict[str, Any]) -> None:
         """Continue a template's guest and set it up as another. Raises as `boot`."""
-        async with self._coming_up(_CLONE_BOUND * patience()) as bound:
+        async with self.coming_up(_CLONE_BOUND * patience()) as bound:
             await self.qemu.connect(bound)
             await self.qemu.load_state(template.state_fd, bound)
             self.control.assume_ready(template.guest)
@@ -139,9 +139,13 @@ class VirtualMachine:
     async def renew(self, pod: dict[str, Any]) -> None:
         """Let a paused guest go on as another: with the time, randomness and names that `pod`
         and this moment give. Raises as `boot`."""
-        async with self._coming_up(_RENEW_BOUND * patience()) as bound:
-            await self.qemu.resume()
-            await self.control.request(Code.STARTPOD, identity(pod), timeout=bound)
+        async with self.coming_up(_RENEW_BOUND * patience()) as bound:
+            await self.go_on(pod, bound)
+
+    async def go_on(self, pod: dict[str, Any], bound: float) -> None:
+        """As `renew`, in at most `bound` seconds. Raises VMError."""
+        await self.qemu.resume()
+        await self.control.request(Code.STARTPOD, identity(pod), timeout=bound)
 
     async def boot(self, timeout: float | None, pod: dict[str, Any]) -> None:
         """Wait for the guest and set it up.
@@ -150,13 +154,13 @@ class VirtualMachine:
         (None: scaled to the engine and the load) when the guest does not come
         up; the error ends with the console's last lines.
         """
-        async with self._coming_up(timeout) as bound:
+        async with self.coming_up(timeout) as bound:
             await self.qemu.connect(bound)
             self.guest = await asyncio.shield(self.control.ready)
             await self._set_up(pod, bound)
 
     @asynccontextmanager
-    async def _coming_up(self, timeout: float | None) -> AsyncIterator[float]:
+    async def coming_up(self, timeout: float | None) -> AsyncIterator[float]:
         """Bound the body, and turn its failure into what the console and QEMU said."""
         bound = timeout or _BOOT_BOUND[self.machine.accel] * patience()
         try:
