@@ -194,7 +194,7 @@ def test_what_can_not_be_saved(daemon: NetHyperd, tmp_path: Path, source: str) -
         daemon.client.create_snapshot("loses", "no")
     assert daemon.execute("loses", "echo", "hi") == (0, "hi\n")
     remove(daemon, "loses")
-    with pytest.raises(NotFound, match="no such container"):
+    with pytest.raises(NotFound, match="no such pod: nobody"):
         daemon.client.create_snapshot("nobody", "no")
     with pytest.raises(BadRequest, match="not a valid name"):
         daemon.client.create_snapshot(source, "../no")
@@ -235,7 +235,7 @@ def test_a_bad_snapshot(daemon: NetHyperd, source: str) -> None:
 
     def with_bad(spoil: Callable[[Path], object], what: str) -> None:
         bad = daemon.root / "snapshots" / "bad"
-        shutil.copytree(good, bad)
+        subprocess.run(["cp", "-a", good, bad], check=True, timeout=60)
         spoil(bad)
         with pytest.raises(Conflict, match=what):
             daemon.client.run_snapshot("bad")
