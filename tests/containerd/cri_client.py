@@ -8,7 +8,8 @@ import grpc
 from tests.containerd import protobufs
 
 PACKAGE = "runtime.v1"
-_BOUND = 120.0
+# What kubelet waits for a pod, too.
+_BOUND = 240.0
 
 
 class CRIClient:
