@@ -33,6 +33,21 @@ def test_flags() -> None:
             main.parse(wrong)
 
 
+def test_the_information() -> None:
+    options = given(config_path="/x")
+    code = "from hypercontainer.containerd.shim.main import main; main(['-info'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=options.SerializeToString(),
+        capture_output=True,
+        check=True,
+        timeout=BOUND,
+    )
+    info = types_pb2.RuntimeInfo.FromString(done.stdout)
+    assert (info.name, info.options) == ("io.containerd.runv.v2", options)
+    assert b'"ociVersionMax"' in info.features.value
+
+
 def test_the_bootstrap_answer_is_what_the_caller_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAX_SHIM_VERSION", raising=False)
     assert main._bootstrap("unix:///s") == "unix:///s"
