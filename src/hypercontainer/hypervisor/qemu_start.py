@@ -28,6 +28,10 @@ _SHARE_CAPABILITIES = (0, 1, 2, 3, 4, 27)
 # memory, however small the guest, of which it would be the guest's to use all.
 _TCG_OPTIONS = ",tb-size=64"
 _FIRMWARE = ("/usr/share/qemu/qboot.rom",)
+# Not among them, since nothing is gained: `lpj` (the kernel computes it of the TSC's rate and times
+# no loop), `nokaslr` (a kernel that is entered by PVH skips the code that would choose an address),
+# `mitigations=off` (hyperkernel is built without: emulated CPUs don't speculate, and a guest's
+# program could read no more than its own VM; other VMs are the host's to protect).
 _KERNEL_ARGUMENTS = (
     # Warnings and worse only: each character of an emulated serial port costs a VM exit.
     "console=ttyS0 loglevel=4 panic=-1"
