@@ -14,7 +14,8 @@ pytestmark = pytest.mark.timeout(120)
 def test_the_life_of_a_container(hyperd: Hyperd) -> None:
     hyper = Hyper(hyperd.socket)
     begun = f"{time.time():.6f}"
-    follower = hyper.start("events", "--filter", "type=container", "--format", "json")
+    kind = ("--filter", "type=container", "--format", "json")
+    follower = hyper.start("events", "--since", begun, *kind)
     name = "told"
     hyper.text("create", "--name", name, "-l", "a=b", "busybox", "sleep", "60")
     assert follower.stdout is not None

@@ -138,6 +138,7 @@ class Containerd:
             "processes": leftovers.vm_processes(self.name),
             "groups": leftovers.groups(self.name),
             "shims": leftovers.naming("containerd-shim-", f"{self.directory}/c.sock"),
+            "forked shims": leftovers.forked_shims(),
             "files": list(Path(f"{self._runtime.records}/default").glob(f"{self.name}*")),
             "mounts": {
                 line

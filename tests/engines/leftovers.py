@@ -50,6 +50,19 @@ def naming(*texts: str) -> dict[int, str]:
     return found
 
 
+def forked_shims() -> list[int]:
+    """runv's shims that one process forked, whose command line they have."""
+    nurseries = naming("hypercontainer.containerd.shim.nursery")
+    return [pid for pid in nurseries if _name(pid) == "containerd-shim"]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def kill_all(directory: str) -> None:
     """Kill the processes of an engine that could not be stopped: those that name its directory."""
     for pid in naming(directory):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from hypercontainer.containerd.api import runtime_options_pb2, types_pb2
-from hypercontainer.containerd.shim import address, main, options, rootfs
+from hypercontainer.containerd.api import runtime_options_pb2, shim_task_pb2, types_pb2
+from hypercontainer.containerd.shim import address, cleanup, main, options, rootfs
 from hypercontainer.containerd.shim.stats import metrics
 from hypercontainer.containerd.shim.stdio import Stdio
 from hypercontainer.errors import BadRequest, HyperError, NotSupported
@@ -308,3 +308,11 @@ def test_statistics_that_a_guest_made_up() -> None:
         files = {"memory.current": number, "cpu.stat": f"usage_usec {number}\nx", "io.stat": "\n:"}
         assert metrics(files).memory.usage == 0
         assert metrics(files).cpu.usage_usec == 0
+
+
+def test_what_delete_answers_is_a_protobuf() -> None:
+    before = time.time()
+    answer = shim_task_pb2.DeleteResponse.FromString(cleanup.response())
+    assert (answer.exit_status, answer.pid) == (137, 0)
+    at = answer.exited_at
+    assert before - 1e-6 <= at.seconds + at.nanos / 1e9 <= time.time() + 1e-6

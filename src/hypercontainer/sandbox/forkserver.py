@@ -103,7 +103,7 @@ class ForkServer:
                 child.sock.close()
                 return
         if os.fork() == 0:
-            _only_descriptors(fds)
+            place.only_descriptors(fds)
             _in_child(lambda: _become_sandbox(request, *fds))
 
     def descriptors(self) -> list[int]:
@@ -162,7 +162,7 @@ class ForkServer:
         pid = os.fork()
         if pid == 0:
             fd = theirs.detach()
-            _only_descriptors([fd])
+            place.only_descriptors([fd])
             _in_child(lambda: ready.run(shape.vm, socket.socket(fileno=fd)))
         theirs.close()
         self._children.append(_Child(pid, ours, shape))
@@ -187,17 +187,6 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-def _only_descriptors(kept: list[int]) -> None:
-    """Close all but standard streams and `kept`: an end of a socket that somebody waits for."""
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        if fd > 2 and fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:
-                continue
 
 
 def _in_child(work: Callable[[], int]) -> None:

@@ -74,3 +74,14 @@ def become_standard(stdout: int, stderr: int) -> None:
     os.dup2(stderr, 2)
     os.close(stdout)
     os.close(stderr)
+
+
+def only_descriptors(kept: list[int]) -> None:
+    """Close all but standard streams and `kept`: an end of a socket that somebody waits for."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:
+                continue

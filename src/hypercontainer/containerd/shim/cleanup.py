@@ -8,6 +8,10 @@ from ...oci import records
 from . import address, rootfs
 
 KILLED = 137
+# Of DeleteResponse (containerd.task.v2) and Timestamp (google.protobuf).
+_EXIT_STATUS, _EXITED_AT = 2, 3
+_SECONDS, _NANOS = 1, 2
+_VARINT, _LENGTH = 0, 2
 
 
 def clean(namespace: str, cid: str, bundle: str) -> bool:
@@ -35,11 +39,27 @@ def clean(namespace: str, cid: str, bundle: str) -> bool:
 
 
 def response() -> bytes:
-    """The DeleteResponse that containerd takes as the container's end."""
-    from google.protobuf.timestamp_pb2 import Timestamp
+    """The DeleteResponse that containerd takes as the container's end.
 
-    from ..api import shim_task_pb2
-
+    Written by hand (protobuf's encoding, "Message Structure"): containerd waits for this command
+    at the end of each container, and the library takes 70 ms to import.
+    """
     now = time.time_ns()
-    at = Timestamp(seconds=now // 10**9, nanos=now % 10**9)
-    return shim_task_pb2.DeleteResponse(exit_status=KILLED, exited_at=at).SerializeToString()
+    exited_at = _number(_SECONDS, now // 10**9) + _number(_NANOS, now % 10**9)
+    return _number(_EXIT_STATUS, KILLED) + _bytes(_EXITED_AT, exited_at)
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3 | _VARINT) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | _LENGTH) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])

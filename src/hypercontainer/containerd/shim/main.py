@@ -1,7 +1,8 @@
 """The entry point of containerd-shim-runv-v2, by containerd's conventions for shims.
 
-`start` prints the address of a server that it leaves behind, forked off before anything heavy is
-loaded: that happens in the server while containerd connects. `delete` cleans up after one that
+`start` prints the address of a server that it leaves behind: one that `nursery` forks, or, where
+there is none yet, one forked off before anything heavy is loaded, which happens while containerd
+connects. `delete` cleans up after one that
 was killed. Flags have Go's form, with one dash.
 """
 
@@ -117,7 +118,7 @@ def _info() -> int:
 
 def _start(flags: Flags) -> int:
     """Print the address of the server of this container's group, started if there is none."""
-    from . import address
+    from . import address, nursery
 
     namespace, cid = flags.need("namespace"), flags.need("id")
     containerd = flags.values.get("address", "")
@@ -127,10 +128,10 @@ def _start(flags: Flags) -> int:
     listener = address.listen(path)
     told = address.write(bundle, path)
     if listener is not None:
-        if os.fork() == 0:
+        if not nursery.hand_over(listener, path, flags) and os.fork() == 0:
             from .serve import serve
 
-            serve(listener, path, flags)
+            serve(listener, path, flags, nursery=True)
         listener.close()
     sys.stdout.write(_bootstrap(told))
     return 0

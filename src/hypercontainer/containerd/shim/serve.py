@@ -13,13 +13,13 @@ _OOM_STEP = 1
 _LOG = "log"
 
 
-def serve(listener: socket.socket, path: str, flags: "Flags") -> NoReturn:
+def serve(listener: socket.socket, path: str, flags: "Flags", *, nursery: bool) -> NoReturn:
     """Serve the Task service in this process, which was forked for it, until containerd wants
-    no more of it. Never returns."""
+    no more of it; leave a `nursery` for the next ones if asked to. Never returns."""
     status = 1
     try:
         _leave_caller()
-        _serve(listener, path, flags)
+        _serve(listener, path, flags, nursery)
         status = 0
     except BaseException:
         import traceback
@@ -60,7 +60,7 @@ def _yield_memory() -> None:
         return
 
 
-def _serve(listener: socket.socket, path: str, flags: "Flags") -> None:
+def _serve(listener: socket.socket, path: str, flags: "Flags", nursery: bool) -> None:
     from ..ttrpc.server import Server
     from . import address
     from .publisher import Publisher
@@ -75,6 +75,10 @@ def _serve(listener: socket.socket, path: str, flags: "Flags") -> None:
     server: Server
     service = TaskService(flags.values["namespace"], publisher, lambda: server.stop())
     server = Server(listener, {SERVICE: service.endpoints()})
+    if nursery:
+        from .nursery import leave
+
+        leave()
     server.serve()
     address.remove(path)
     publisher.close(_PUBLISH_BOUND)
