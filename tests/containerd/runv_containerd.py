@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 
+from tests.containerd.shim_client import Shim
 from tests.engines import leftovers
 from tests.engines.commands import Result, Terminal, run, until
 from tests.engines.needs import need
@@ -94,22 +95,20 @@ class RunvContainerd:
         """What is left of containers."""
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         return {
-            "processes": leftovers.vm_processes(self.name) | self.shims(),
+            "processes": leftovers.vm_processes(self.name),
+            "shims": leftovers.shims(str(self.state)),
             "bundles": list(self.state.glob("io.containerd.runtime.v2.task/*/*")),
             "records": list(Path("/run/containerd/runv").glob(f"*/{self.name}*")),
             "mounts": [line for line in mounts if f"{self.state}" in line],
         }
 
-    def shims(self) -> dict[int, str]:
-        """The shims that it started."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except (OSError, UnicodeDecodeError):
-                continue
-            if "containerd-shim-runv-v2" in command and str(self.state) in command:
-                found[int(entry.name)] = command
+    def shims(self) -> list[int]:
+        """The shims of its tasks."""
+        found = []
+        for file in self.state.glob("io.containerd.runtime.v2.task/*/*/address"):
+            shim = Shim(file.parent)
+            found.append(shim.pid(file.parent.name))
+            shim.close()
         return found
 
     def close(self) -> None:

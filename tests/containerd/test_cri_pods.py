@@ -212,6 +212,6 @@ def test_the_end_of_a_pod(cri: CRI) -> None:
     assert box.state() == "CONTAINER_EXITED"
     assert cri.call.word("PodSandboxState", pod.status().state) == "SANDBOX_NOTREADY"
     pod.remove()
-    pod.remove()
+    cri.call("RemovePodSandbox", pod_sandbox_id=pod.id)
     with pytest.raises(grpc.RpcError):
         pod.status()

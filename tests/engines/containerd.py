@@ -137,8 +137,7 @@ class Containerd:
             "containers": self.check("container", "ls", "-q").split(),
             "processes": leftovers.vm_processes(self.name),
             "groups": leftovers.groups(self.name),
-            "shims": leftovers.naming("containerd-shim-", f"{self.directory}/c.sock"),
-            "forked shims": leftovers.forked_shims(),
+            "shims": leftovers.shims(f"{self.directory}/c.sock"),
             "files": list(Path(f"{self._runtime.records}/default").glob(f"{self.name}*")),
             "mounts": {
                 line

@@ -50,10 +50,11 @@ def naming(*texts: str) -> dict[int, str]:
     return found
 
 
-def forked_shims() -> list[int]:
-    """runv's shims that one process forked, whose command line they have."""
-    nurseries = naming("hypercontainer.containerd.shim.nursery")
-    return [pid for pid in nurseries if _name(pid) == "containerd-shim"]
+def shims(mark: str) -> list[int]:
+    """Shims whose command line has `mark`, and runv's that another process forked."""
+    forked = naming("hypercontainer.containerd.shim.nursery")
+    own = [pid for pid in forked if _name(pid) == "containerd-shim"]
+    return [*naming("containerd-shim-", mark), *own]
 
 
 def _name(pid: int) -> str:
