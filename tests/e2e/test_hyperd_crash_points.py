@@ -226,6 +226,11 @@ def clear(hyperd: Hyperd) -> None:
     hyperd.nothing_left()
     assert isinstance(hyperd, Crashing)
     namespace, quiet = hyperd.namespace.name, hyperd.quiet
-    wait_until(lambda: leaks.network(namespace) == quiet, f"no network but {quiet}")
+    try:
+        wait_until(lambda: leaks.network(namespace) == quiet, "the network as it was")
+    except AssertionError:
+        now = leaks.network(namespace)
+        more = {key: now[key] ^ quiet[key] for key in quiet if now[key] != quiet[key]}
+        raise AssertionError(f"of the network is left, or missing: {more}") from None
     kept = [path.name for path in (hyperd.root / "volumes").iterdir()]
     assert set(kept) <= {"kept"}, kept

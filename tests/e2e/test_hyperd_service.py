@@ -125,9 +125,10 @@ def test_sockets_that_are_not_to_be_used(manager: Manager) -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_the_units_are_valid(tmp_path: Path) -> None:
-    program = tmp_path / "hyperd"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for name in ("hyperd", "runv-containerd"):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
     for unit in PACKAGING.iterdir():
         text = unit.read_text().replace("@BINDIR@", str(tmp_path))
         (tmp_path / unit.name).write_text(text)

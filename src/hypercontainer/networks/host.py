@@ -149,10 +149,12 @@ class HostSide:
             if self.settings.bridge != "none":
                 log.warning("pods have QEMU's user-mode network: %s", self.lacking)
             return
+        owned = await asyncio.to_thread(links.owned_bridges, self._owner)
+        # The default one's may be left with the rules of pods that ended while hyperd was away.
         wanted = [
             n
             for n in self.registry.networks.values()
-            if n.name != DEFAULT or self.registry.endpoints_in(n, active=True)
+            if n.name != DEFAULT or n.bridge in owned or self.registry.endpoints_in(n, active=True)
         ]
         for network in wanted:
             try:
@@ -162,7 +164,7 @@ class HostSide:
             except HyperError as error:
                 log.error("network %s: %s", network.name, error.message)
         known = {n.bridge for n in self.registry.networks.values()}
-        for bridge in await asyncio.to_thread(links.owned_bridges, self._owner):
+        for bridge in owned:
             if bridge not in known:
                 log.warning("clearing the bridge of no network: %s", bridge)
                 await asyncio.to_thread(links.delete_bridge, bridge)
