@@ -93,17 +93,9 @@ def _group_memory(cri: "CRI", pod: "Pod") -> float:
 
 def _shims(cri: "CRI") -> list[float]:
     """The shims of this containerd, in MB."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"containerd-shim" in command and str(cri.directory).encode() in command:
-            found.append(pss(int(entry.name)) / 1e6)
-    return found
+    from tests.engines import leftovers
+
+    return [pss(pid) / 1e6 for pid in leftovers.shims(str(cri.directory))]
 
 
 @contextmanager
