@@ -1,5 +1,7 @@
 """The errors that reach people: one lower-case line that says what failed, why, and the remedy."""
 
+import errno
+
 
 class HyperError(Exception):
     """Base of all errors that are shown to people.
@@ -90,6 +92,18 @@ class VMError(HyperError):
 
     code = "vm"
     status = 500
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or somebody's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_error(error: OSError, what: str) -> HyperError:
+    """The failure of `what` on a disk below hyperd's Root."""
+    if is_full(error):
+        return NoSpace(f"{what}: {error.strerror}: free space, or set Root to a larger disk")
+    return HyperError(f"{what}: {error.strerror or error}")
 
 
 _BY_CODE: dict[str, type[HyperError]] = {

@@ -11,11 +11,11 @@ import pytest
 from tests.containerd.cri import CRI
 from tests.containerd.cri_image import write_image
 from tests.engines import leftovers
-from tests.engines.conftest import runv, tree
+from tests.engines.conftest import containerd, runv, tree
 from tests.engines.containerd import Containerd, runv_shim
 from tests.engines.needs import is_named, need
 
-__all__ = ["runv", "tree"]
+__all__ = ["containerd", "runv", "tree"]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -30,11 +30,8 @@ def cri_module(tmp_path_factory: pytest.TempPathFactory, runv: Path, tree: Path)
     directory = tmp_path_factory.mktemp("cri")
     archive = write_image(directory / "box.tar", tree)
     engine = CRI(directory, archive, runv)
-    try:
+    with leftovers.checked(engine):
         yield engine
-        leftovers.check_none(engine.look)
-    finally:
-        engine.close()
 
 
 @pytest.fixture
@@ -51,15 +48,5 @@ def containerd_module(
     """containerd with runv's own shim; asserts that a module's tests leave nothing."""
     need("containerd", "ctr")
     engine = Containerd(tmp_path_factory.mktemp("containerd"), runv_shim(runv), tree)
-    try:
+    with leftovers.checked(engine):
         yield engine
-        leftovers.check_none(engine.look)
-    finally:
-        engine.close()
-
-
-@pytest.fixture
-def containerd(containerd_module: Containerd) -> Iterator[Containerd]:
-    """containerd, with no containers before and after."""
-    yield containerd_module
-    containerd_module.remove_all()

@@ -17,12 +17,9 @@ def cri(tmp_path_factory: pytest.TempPathFactory, runv: Path, tree: Path) -> Ite
     need("containerd", "ctr", "containerd-shim-runc-v2", "ip", "iptables", "nft")
     directory = tmp_path_factory.mktemp("cri")
     engine = CRI(directory, write_image(directory / "box.tar", tree), runv, shim=False)
-    try:
+    with leftovers.checked(engine):
         yield engine
         engine.remove_all()
-        leftovers.check_none(engine.look)
-    finally:
-        engine.close()
 
 
 def test_a_pod(cri: CRI) -> None:

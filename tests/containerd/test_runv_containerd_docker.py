@@ -38,11 +38,8 @@ def docker(
     with tarfile.open(archive, "w") as tar:
         tar.add(tree, arcname=".")
     engine = Docker(directory, runv, archive, containerd=daemon.socket)
-    try:
+    with leftovers.checked(engine):
         yield engine
-        leftovers.check_none(engine.look)
-    finally:
-        engine.close()
 
 
 def test_run_exec_logs_stop(docker: Docker) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from hypercontainer.system.threads import in_network_namespace
 from tests.e2e.engine import SLOWNESS
 from tests.e2e.hyperd_process import Hyperd
@@ -100,6 +102,25 @@ class NetHyperd(Hyperd):
     def address_of(self, container: str) -> str:
         """The IPv4 address of a container."""
         return str(self.settings_of(container)["IPAddress"])
+
+
+H = TypeVar("H", bound=NetHyperd)
+
+
+@contextlib.contextmanager
+def alone(kind: type[H], directory: Path) -> Iterator[H]:
+    """A hyperd with an image, in a namespace of its own; skips where it can't be."""
+    if os.geteuid() != 0:
+        pytest.skip("hyperd needs root")
+    namespace = Namespace()
+    hyperd = kind(directory, namespace)
+    try:
+        hyperd.start()
+        hyperd.load_image()
+        yield hyperd
+    finally:
+        hyperd.close()
+        namespace.close()
 
 
 @contextlib.contextmanager

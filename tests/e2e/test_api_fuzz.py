@@ -22,7 +22,7 @@ from schemathesis import GenerationMode
 
 from hypercontainer.daemon.openapi import document
 from hypercontainer.daemon.route_table import routes
-from tests.e2e.netns import Namespace, NetHyperd
+from tests.e2e.netns import NetHyperd, alone
 
 EXAMPLES = int(os.environ.get("HYPER_FUZZ", "3"))
 BOUND = 60.0
@@ -58,18 +58,9 @@ class _Connection(http.client.HTTPConnection):
 @pytest.fixture(scope="module")
 def hyperd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetHyperd]:
     """A hyperd in a namespace of its own, with a container that runs and one that does not."""
-    if os.geteuid() != 0:
-        pytest.skip("hyperd needs root")
-    namespace = Namespace()
-    daemon = NetHyperd(tmp_path_factory.mktemp("fuzz"), namespace)
-    try:
-        daemon.start()
-        daemon.load_image()
+    with alone(NetHyperd, tmp_path_factory.mktemp("fuzz")) as daemon:
         _restore(daemon)
         yield daemon
-    finally:
-        daemon.close()
-        namespace.close()
 
 
 def _restore(hyperd: NetHyperd) -> None:

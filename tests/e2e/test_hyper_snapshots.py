@@ -15,7 +15,7 @@ import pytest
 from hypercontainer.errors import BadRequest, Conflict, HyperError, NoSpace, NotFound, NotSupported
 from tests.e2e.command_line import Hyper, until
 from tests.e2e.hyperd_process import Hyperd, wait_until
-from tests.e2e.netns import Namespace, NetHyperd
+from tests.e2e.netns import NetHyperd, alone
 
 MACHINE_ID = "0123456789abcdef0123456789abcdef"
 COUNT = f"echo {MACHINE_ID} > /etc/machine-id; i=0; while echo $i; do i=$((i+1)); sleep 0.2; done"
@@ -27,17 +27,8 @@ LOOK = (
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetHyperd]:
-    if os.geteuid() != 0:
-        pytest.skip("hyperd needs root")
-    namespace = Namespace()
-    hyperd = NetHyperd(tmp_path_factory.mktemp("snapshots"), namespace)
-    try:
-        hyperd.start()
-        hyperd.load_image()
+    with alone(NetHyperd, tmp_path_factory.mktemp("snapshots")) as hyperd:
         yield hyperd
-    finally:
-        hyperd.close()
-        namespace.close()
 
 
 @pytest.fixture(scope="module")

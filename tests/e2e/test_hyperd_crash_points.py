@@ -18,7 +18,7 @@ import pytest
 from hypercontainer.errors import HyperError, NotFound
 from tests.e2e import leaks
 from tests.e2e.hyperd_process import COMMAND, Hyperd, wait_until
-from tests.e2e.netns import Namespace, NetHyperd
+from tests.e2e.netns import NetHyperd, alone
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -63,21 +63,12 @@ class Crashing(NetHyperd):
 @pytest.fixture(scope="module")
 def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
     """One for all tests; each may kill it, and starts it again."""
-    if os.geteuid() != 0:
-        pytest.skip("hyperd needs root")
-    namespace = Namespace()
-    hyperd = Crashing(tmp_path_factory.mktemp("crashing"), namespace)
-    try:
-        hyperd.start()
-        hyperd.load_image()
+    with alone(Crashing, tmp_path_factory.mktemp("crashing")) as hyperd:
         running(hyperd)
         hyperd.client.remove_container("victim", force=True, volumes=True)
         hyperd.nothing_left()
-        hyperd.quiet = leaks.network(namespace.name)
+        hyperd.quiet = leaks.network(hyperd.namespace.name)
         yield hyperd
-    finally:
-        hyperd.close()
-        namespace.close()
 
 
 def create(hyperd: Hyperd, **keys: Any) -> None:

@@ -83,11 +83,8 @@ def podman_module(
     """Podman; asserts that a module's tests leave nothing."""
     need("podman", "conmon", "ip", "iptables")
     engine = Podman(tmp_path_factory.mktemp("podman"), runv, archive)
-    try:
+    with leftovers.checked(engine):
         yield engine
-        leftovers.check_none(engine.look)
-    finally:
-        engine.close()
 
 
 @pytest.fixture
@@ -104,11 +101,8 @@ def containerd_module(
     """containerd; asserts that a module's tests leave nothing."""
     need("containerd", "ctr", "containerd-shim-runc-v2")
     engine = Containerd(tmp_path_factory.mktemp("containerd"), runc_shim(runv), tree)
-    try:
+    with leftovers.checked(engine):
         yield engine
-        leftovers.check_none(engine.look)
-    finally:
-        engine.close()
 
 
 @pytest.fixture

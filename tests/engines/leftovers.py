@@ -7,11 +7,26 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 _SETTLE_BOUND = 20.0
 _VM_MARKS = ("hypercontainer.sandbox.process", "process=hyper-vm")
+
+
+class Engine(Protocol):
+    """What leaves things."""
+
+    def look(self) -> dict[str, object]:
+        """What is left of containers, by kind."""
+
+    def close(self) -> None:
+        """Stop it."""
+
+
+E = TypeVar("E", bound=Engine)
 
 
 def _command(entry: Path) -> str:
@@ -85,6 +100,16 @@ def _groups_named(name: str) -> list[str]:
     roots = {fields[1] for fields in mounts if fields[2] in ("cgroup", "cgroup2")}
     walked = (directory for root in roots for directory, _, _ in os.walk(root))
     return [path for path in walked if f"/{name}/" in f"{path}/"]
+
+
+@contextmanager
+def checked(engine: E) -> Iterator[E]:
+    """An engine for a module's tests, closed afterwards; fails when they have left something."""
+    try:
+        yield engine
+        check_none(engine.look)
+    finally:
+        engine.close()
 
 
 def check_none(look: Callable[[], dict[str, object]]) -> None:

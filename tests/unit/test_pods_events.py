@@ -100,6 +100,6 @@ def test_followed_by_several_and_slow_ones() -> None:
             events.emit("pod", str(number), "p")
         for listener in listeners:
             assert await asyncio.wait_for(listener, 10) == ["6", "7", "8", "9"]
-        assert not events._waiting
+        assert not events._news._waiting
 
     asyncio.run(run())

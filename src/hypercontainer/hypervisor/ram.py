@@ -7,7 +7,7 @@ loaded by each copy; a file of it is mapped by all.
 import os
 import re
 
-from ..errors import NoSpace, VMError
+from ..errors import NoSpace, VMError, is_full
 from ..system import sparse
 
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -31,7 +31,7 @@ def copy(pid: int, address: int, size: int, target: int) -> int:
         base = _open_base(pid, address)
         if base is not None:
             try:
-                _copy_base(base, target, size)
+                sparse.copy_data(base, target, size)
             finally:
                 os.close(base)
         with (
@@ -41,7 +41,7 @@ def copy(pid: int, address: int, size: int, target: int) -> int:
             _copy_private(memory.fileno(), pagemap.fileno(), address, size, target)
         return 512 * os.fstat(target).st_blocks
     except OSError as error:
-        if error.errno in (28, 122):
+        if is_full(error):
             raise NoSpace(f"save the memory of the virtual machine: {error.strerror}") from error
         raise VMError(f"save the memory of the virtual machine: {error.strerror}") from error
 
@@ -67,12 +67,6 @@ def _memfd_at(pid: int, address: int) -> int | None:
             if begin <= address < end:
                 return int(inode) if path and path[0].startswith(_MEMFD) else None
     raise VMError("save the memory of the virtual machine: it is not where QEMU says")
-
-
-def _copy_base(base: int, target: int, size: int) -> None:
-    for begin, end in sparse.extents(base, size):
-        for offset, data in sparse.pieces(base, begin, end):
-            sparse.write_at(target, data, offset)
 
 
 def _copy_private(memory: int, pagemap: int, address: int, size: int, target: int) -> None:

@@ -1,12 +1,11 @@
 """Errors of this package, and the check for the programs that it runs."""
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import BadRequest, HyperError, NoSpace, NotSupported
+from ..errors import BadRequest, HyperError, NoSpace, NotSupported, is_full
 
 PROGRAM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -66,6 +65,6 @@ def disk_errors(place: str, need: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise no_space(place, need) from error
         raise

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from ..errors import HyperError, NoSpace
+from ..errors import HyperError, NoSpace, is_full
 from .model import Pod
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def as_hyper_error(error: Exception, pod: Pod) -> HyperError:
     if isinstance(error, HyperError):
         return error
     if isinstance(error, OSError):
-        if error.errno in (28, 122):
+        if is_full(error):
             return NoSpace(f"start {pod.id}: {error}: free space, or set Root to a larger disk")
         return HyperError(f"start {pod.id}: {error}")
     log.exception("start of %s", pod.id, exc_info=error)

@@ -17,14 +17,21 @@ from ..sandbox.snapshot import disk_file
 from ..system import memfd, processes, sparse
 from . import oci
 from .attempt import as_hyper_error
-from .creation import container_of, named
+from .creation import container_of, free_id, named
 from .model import Container, Pod, State, Status, now
 from .mounts import all_mounts, volume_names
-from .names import random_id, random_name
 from .own_volumes import volumes_made
 from .sandboxes import remove_tree
 from .saving import Saver
-from .snapshots import RAM, Snapshot, SnapshotStore, disk_error, need_memory, write_manifest
+from .snapshots import (
+    EACH,
+    Snapshot,
+    SnapshotStore,
+    memory_path,
+    need_memory,
+    new_memory,
+    write_manifest,
+)
 from .spec import parse_pod, split_pod
 
 if TYPE_CHECKING:
@@ -33,8 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_COPIES = 64
-# What a copy takes of memory before it writes to its own: QEMU, and the sandbox process.
-_EACH = 48 << 20
 _OF_PODS = ("id", "hostname", "autoremove", "volumes", "portmappings", "publishallports")
 _OF_NETWORKS = ("network", "networks", "interfaces")
 _OF_CONTAINERS = ("name", "volumes", "ports")
@@ -80,10 +85,7 @@ class Copies:
         return Snapshot(self._service.layout.snapshots / name, snapshot.about)
 
     async def _save_to_disk(self, pod: Pod, directory: Path, what: str) -> dict[str, Any]:
-        try:
-            memory = os.open(directory / RAM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise disk_error(error, what) from error
+        memory = new_memory(directory, what)
         try:
             return await self.saver.save(pod, directory, memory, what, disks=True)
         finally:
@@ -97,8 +99,8 @@ class Copies:
         Raises NotFound, BadRequest, Conflict (damaged, or of another machine), NoSpace.
         """
         async with self.store.used(name) as (snapshot, memory):
-            need_memory(_EACH, f"snapshot {name}")
-            saved = Saved(snapshot, _path_of(memory), f"snapshot {name}")
+            need_memory(EACH, f"snapshot {name}")
+            saved = Saved(snapshot, memory_path(memory), f"snapshot {name}")
             return await self._copy(saved, wanted)
 
     async def fork(self, pod: Pod, count: int, wanted: dict[str, Any]) -> list[Pod]:
@@ -111,7 +113,7 @@ class Copies:
             raise BadRequest(f"{what}: {count} copies are not between 1 and {MAX_COPIES}")
         if count > 1 and (wanted.get("id") or wanted.get("portmappings")):
             raise BadRequest(f"{what}: {count} copies can't have one name or published port")
-        need_memory((pod.spec.memory << 20) // 2 + count * _EACH, what)
+        need_memory((pod.spec.memory << 20) // 2 + count * EACH, what)
         with self.store.temporary() as directory:
             memory = memfd.new("hyper-fork", 0)
             try:
@@ -119,7 +121,7 @@ class Copies:
                     self.saver.check(pod, what)
                     about = await self.saver.save(pod, directory, memory, what, disks=True)
                 memfd.seal(memory)
-                saved = Saved(Snapshot(directory, about), _path_of(memory), what)
+                saved = Saved(Snapshot(directory, about), memory_path(memory), what)
                 return await self._copies(saved, count, wanted)
             finally:
                 os.close(memory)
@@ -173,7 +175,7 @@ class Copies:
             }
             for c in about["containers"]
         ]
-        raw["id"] = wanted.get("id") or _free_name(service, len(raw["containers"]))
+        raw["id"] = wanted.get("id") or free_id(service, len(raw["containers"]))
         spec = named(service, parse_pod(_with_names(raw, about)))
         if (spec.network == "user") != (about["network"] == "user"):
             raise BadRequest(
@@ -295,19 +297,11 @@ def identity(pod: Pod, container: Container) -> dict[str, Any]:
     }
 
 
-def _path_of(memory: int) -> str:
-    return f"/proc/{os.getpid()}/fd/{memory}"
-
-
 def _networks(about: dict[str, Any]) -> dict[str, Any]:
     """The networks of the pod that was saved, without addresses."""
     if about["networks"]:
         return {"networks": [{"name": name} for name in about["networks"]]}
     return {"network": about["network"] or "none"}
-
-
-def _free_name(service: "PodService", containers: int) -> str:
-    return random_name(service.taken) if containers == 1 else random_id("pod")
 
 
 def _with_names(raw: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,7 @@ def named(registry: Registry, spec: PodSpec) -> PodSpec:
     """With an id for the pod and a name for each container. Raises Conflict."""
     alone = len(spec.containers) == 1
     pod_id = spec.id or (spec.containers[0].name if alone else "")
-    if not pod_id:
-        pod_id = random_name(registry.taken) if alone else random_id("pod")
+    pod_id = pod_id or free_id(registry, len(spec.containers))
     containers = []
     for index, container in enumerate(spec.containers):
         name = container.name or (pod_id if alone else f"{pod_id}-{index}")
@@ -30,6 +29,11 @@ def named(registry: Registry, spec: PodSpec) -> PodSpec:
             raise Conflict(f"the name {pod_id} is in use: choose another, or remove that one first")
         pod_id = random_id("pod")  # its only container was renamed, and has left the name free
     return replace(spec, id=pod_id, containers=tuple(containers))
+
+
+def free_id(registry: Registry, containers: int) -> str:
+    """An id for a pod of so many containers that was given none: of one, that is its name."""
+    return random_name(registry.taken) if containers == 1 else random_id("pod")
 
 
 def container_of(

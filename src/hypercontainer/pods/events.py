@@ -4,7 +4,6 @@ The last events are kept in memory, so that who comes late can read what was;
 they begin anew with each hyperd.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -13,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import BadRequest
+from ..system.news import News
 from . import views
 from .model import Container, Pod
 
@@ -88,7 +88,7 @@ class Events:
         self._kept: deque[Event] = deque(maxlen=capacity)
         self._number = 0
         self._last = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._news = News()
 
     def emit(
         self, type: str, action: str, id: str, attributes: Mapping[str, str] | None = None
@@ -97,10 +97,7 @@ class Events:
         self._last = max(time.time_ns(), self._last + 1)
         self._number += 1
         self._kept.append(Event(type, action, id, dict(attributes or {}), self._last))
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        self._news.tell()
 
     def container(self, action: str, pod: Pod, container: Container, **more: str) -> None:
         """Tell of a container: Docker's attributes (image, name, labels), its pod, and `more`."""
@@ -135,22 +132,5 @@ class Events:
                     return
                 if event.time >= (since or 0) and wanted.matches(event):
                     yield event
-            if self._number == seen and not await self._more(until):
+            if self._number == seen and not await self._news.wait(until):
                 return
-
-    async def _more(self, until: int | None) -> bool:
-        """Wait for the next event; whether it came before `until`."""
-        left = None if until is None else (until - time.time_ns()) / 10**9
-        if left is not None and left <= 0:
-            return False
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        try:
-            async with asyncio.timeout(left):
-                await future
-        except TimeoutError:
-            return False
-        finally:
-            if future in self._waiting:
-                self._waiting.remove(future)
-        return True

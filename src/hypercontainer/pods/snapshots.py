@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest, Conflict, HyperError, NoSpace, NotFound
+from ..errors import BadRequest, Conflict, HyperError, NoSpace, NotFound, disk_error
 from ..system import memfd, sparse
 from ..system.files import write_atomic
 from ..system.memory import available
@@ -31,6 +31,8 @@ _NEW, _GONE = ".new-", ".gone-"
 _HASHED = (VM, STATE, RAM)
 _KEPT = 60.0  # seconds for which the memory of a snapshot stays loaded
 _SPARE = 64 << 20
+EACH = 48 << 20
+"""Bytes that a VM which goes on takes before it writes to its own: QEMU, and its sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,19 @@ def load_memory(snapshot: Snapshot, what: str) -> int:
     return fd
 
 
+def new_memory(directory: Path, what: str) -> int:
+    """A file for RAM in a new snapshot, to be written and read. Raises NoSpace, HyperError."""
+    try:
+        return os.open(directory / RAM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise disk_error(error, what) from error
+
+
+def memory_path(memory: int) -> str:
+    """Where another process finds RAM that we have loaded."""
+    return f"/proc/{os.getpid()}/fd/{memory}"
+
+
 def need_memory(size: int, what: str) -> None:
     """Raises NoSpace when so many bytes of memory can't be had."""
     if (free := available()) < size + _SPARE:
@@ -151,13 +166,6 @@ def need_disk(directory: Path, size: int, what: str) -> None:
             f"{what}: it takes {size >> 20} MiB on the disk of {directory}, where {free >> 20} MiB"
             " are free: free space, or set Root to a larger disk"
         )
-
-
-def disk_error(error: OSError, what: str) -> HyperError:
-    """An error of the file system for people."""
-    if error.errno in (28, 122):
-        return NoSpace(f"{what}: {error.strerror}: free space, or set Root to a larger disk")
-    return HyperError(f"{what}: {error.strerror or error}")
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HyperError, NotRunning
@@ -17,13 +16,14 @@ from ..sandbox import ExitStatus, launch
 from ..sandbox.resume import read_description, was_begun
 from .model import Container, Pod, Status
 from .snapshots import (
-    RAM,
+    EACH,
     SnapshotStore,
     Taken,
     check_files,
-    disk_error,
     load_memory,
+    memory_path,
     need_memory,
+    new_memory,
     write_manifest,
 )
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from .service import PodService
 
 log = logging.getLogger(__name__)
-
-_EACH = 48 << 20
 
 
 class Suspending:
@@ -49,7 +47,7 @@ class Suspending:
         client = pod.client
         assert client is not None
         with self.store.temporary() as directory:
-            memory = _new_memory(directory, what)
+            memory = new_memory(directory, what)
             try:
                 about = await service.copies.saver.save(
                     pod, directory, memory, what, disks=False, stay=True
@@ -80,7 +78,7 @@ class Suspending:
             raise NotRunning(f"{what}: it is not paused")
         snapshot = self.store.get(pod.id)
         await asyncio.to_thread(check_files, snapshot, what)
-        need_memory(_EACH, what)
+        need_memory(EACH, what)
         memory = await asyncio.to_thread(load_memory, snapshot, what)
         try:
             with self.store.taken(pod.id) as taken:
@@ -101,7 +99,7 @@ class Suspending:
         disks = [d["path"] for d in read_description(str(taken.directory))["disks"]]
         resume = {
             "directory": str(taken.directory),
-            "memory": f"/proc/{os.getpid()}/fd/{memory}",
+            "memory": memory_path(memory),
             "containers": {c.id: c.id for c in pod.containers},
             "disks": {path: path for path in disks},
             "logs": {c.id: service.runner.log_for(pod, c) for c in pod.containers},
@@ -156,13 +154,6 @@ class Suspending:
                 log.warning("clearing the memory of no pod: %s", name)
                 with contextlib.suppress(HyperError):
                     await self.store.remove(name)
-
-
-def _new_memory(directory: Path, what: str) -> int:
-    try:
-        return os.open(directory / RAM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise disk_error(error, what) from error
 
 
 def check_not_suspended(pod: Pod, container: Container) -> None:

@@ -83,13 +83,22 @@ async def _go_on(
     resumption: "Resumption",
 ) -> int:
     from .sandbox import Sandbox
-    from .vm import VirtualMachine
 
     sandbox = Sandbox(sandbox_id, state_dir, config, None)
-    vm = VirtualMachine(machine, vmm, sandbox.on_event)
-    await vm.open(os.path.join(state_dir, CONSOLE_LOG))
+    vm = await _opened(sandbox, state_dir, machine, vmm)
     own = about(machine, why, vmm, "")
     return await serve(sandbox, vm, state_dir, own, lambda: resumption.run(sandbox))
+
+
+async def _opened(
+    sandbox: "Sandbox", state_dir: str, machine: Machine, vmm: Vmm
+) -> "VirtualMachine":
+    """The VM of a VMM, whose console is written to the state directory."""
+    from .vm import VirtualMachine
+
+    vm = VirtualMachine(machine, vmm, sandbox.on_event)
+    await vm.open(os.path.join(state_dir, CONSOLE_LOG))
+    return vm
 
 
 def report(line: dict[str, Any]) -> bool:
@@ -112,16 +121,12 @@ async def _run(
     found: template.Template | None,
 ) -> int:
     from .sandbox import Sandbox
-    from .vm import VirtualMachine
 
     sandbox = Sandbox(sandbox_id, state_dir, config, share)
-    console = os.path.join(state_dir, CONSOLE_LOG)
-    vm = VirtualMachine(machine, vmm, sandbox.on_event)
-    await vm.open(console)
+    vm = await _opened(sandbox, state_dir, machine, vmm)
     if found is not None and not await _cloned(vm, found, sandbox_id):
         found, vmm = None, template.start_vm(machine, None)
-        vm = VirtualMachine(machine, vmm, sandbox.on_event)
-        await vm.open(console)
+        vm = await _opened(sandbox, state_dir, machine, vmm)
     own = about(machine, why, vmm, found.key if found else "")
     return await serve(sandbox, vm, state_dir, own)
 

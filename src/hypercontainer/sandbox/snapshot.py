@@ -22,7 +22,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Conflict, HyperError, NoSpace, NotFound, NotRunning, NotSupported, Timeout
+from ..errors import (
+    Conflict,
+    HyperError,
+    NoSpace,
+    NotFound,
+    NotRunning,
+    NotSupported,
+    Timeout,
+    is_full,
+)
 from ..guest.protocol import Code
 from ..hypervisor import ram
 from ..system import sparse
@@ -197,7 +206,7 @@ async def _save(
         with open(os.path.join(directory, DESCRIPTION), "x") as file:
             json.dump(description, file)
     except OSError as error:
-        kind = NoSpace if error.errno in (28, 122) else HyperError
+        kind = NoSpace if is_full(error) else HyperError
         raise kind(f"save the virtual machine in {directory}: {error.strerror}") from error
     return {"memory": size}
 

@@ -25,6 +25,11 @@ def copy(old: int, new: int) -> None:
         return
     size = os.fstat(old).st_size
     os.ftruncate(new, size)
+    copy_data(old, new, size)
+
+
+def copy_data(old: int, new: int, size: int) -> None:
+    """Write what a file has data for, up to `size` bytes, to another. Raises OSError."""
     for begin, end in extents(old, size):
         for offset, data in pieces(old, begin, end):
             write_at(new, data, offset)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadRequest, Conflict, HyperError, NoSpace, NotFound
+from ..errors import BadRequest, Conflict, NotFound, disk_error
 from .model import ANONYMOUS_LABEL, DISK, LOCAL, Volume, check_options, check_volume_name, disk_size
 
 _DESCRIPTION = "volume.json"
@@ -157,7 +157,7 @@ class VolumeStore:
                 (new / _PENDING).touch()
             new.rename(volume.directory)
         except OSError as error:
-            raise _disk_error(error, f"make volume {volume.name}") from error
+            raise disk_error(error, f"make volume {volume.name}") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -307,9 +307,3 @@ def _size(directory: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(parent, name)).st_blocks * _BLOCK
     return total
-
-
-def _disk_error(error: OSError, what: str) -> HyperError:
-    if error.errno in (28, 122):
-        return NoSpace(f"{what}: {error.strerror}: free space, or set Root to a larger disk")
-    return HyperError(f"{what}: {error.strerror or error}")

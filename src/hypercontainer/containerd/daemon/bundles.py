@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import Conflict, NotFound
-from ...system import syscalls
+from ...system import mountpoints, syscalls
 
 _PARENT = "io.containerd.runtime.v2.task"
-_PREFIX = "unix://"
 SHIM = "containerd-shim-runv-v2"
 
 
@@ -43,8 +42,9 @@ class Bundles:
 
     def remove(self, path: Path) -> None:
         """Remove one. What is mounted in it is unmounted, and never removed."""
-        for point in _mounted_below(str(path)):
-            syscalls.umount(point, syscalls.MNT_DETACH)
+        for point in reversed(mountpoints.below(str(path))):
+            if point != str(path):
+                syscalls.umount(point, syscalls.MNT_DETACH)
         try:
             entries = list(os.scandir(path))
         except FileNotFoundError:
@@ -66,15 +66,6 @@ class Bundles:
             yield path.parent.name, path.name
 
 
-def shim_address(path: Path) -> str:
-    """The socket of a bundle's shim; "" when none came up."""
-    try:
-        text = (path / "address").read_text().strip()
-    except OSError:
-        return ""
-    return text.removeprefix(_PREFIX)
-
-
 def shim_program() -> str:
     """The shim's program, beside this one or in PATH. Raises NotFound."""
     beside = Path(sys.executable).parent / SHIM
@@ -82,14 +73,3 @@ def shim_program() -> str:
     if found is None:
         raise NotFound(f"no program {SHIM}: it is installed with runv-containerd")
     return found
-
-
-def _mounted_below(directory: str) -> list[str]:
-    """Mount points in a directory, the last mounted first."""
-    found = []
-    with open("/proc/self/mountinfo") as mounts:
-        for line in mounts:
-            point = line.split(" ")[4].encode().decode("unicode_escape")
-            if point.startswith(f"{directory}/"):
-                found.append(point)
-    return found[::-1]

@@ -4,7 +4,6 @@ restart.
 Every subscriber reads from there, so that a slow one costs nothing but its own place.
 """
 
-import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ...errors import BadRequest
 from ...system.database import Database
+from ...system.news import News
 from ..api.events_pb2 import TaskExit
 from ..api.events_ttrpc_pb2 import Envelope
 from . import filters
@@ -105,7 +105,7 @@ class Exchange:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._last = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._news = News()
 
     def publish(self, namespace: str, topic: str, event: Message) -> None:
         """Tell of something that happened here."""
@@ -136,10 +136,7 @@ class Exchange:
             )
             if added.rowcount and added.lastrowid and added.lastrowid % 256 == 0:
                 db.execute("DELETE FROM events WHERE number <= ?", (added.lastrowid - KEPT,))
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        self._news.tell()
 
     def has_exit(self, namespace: str, task_id: str, pid: int) -> bool:
         """Whether the end of a task's first process was told of already."""
@@ -179,25 +176,8 @@ class Exchange:
                 envelope = Envelope.FromString(data)
                 if want.matches(envelope):
                     yield envelope
-            if not rows and not await self._more(want.until):
+            if not rows and not await self._news.wait(want.until):
                 return
-
-    async def _more(self, until: int | None) -> bool:
-        """Wait for the next event; whether it came before `until`."""
-        left = None if until is None else (until - now()) / 10**9
-        if left is not None and left <= 0:
-            return False
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        try:
-            async with asyncio.timeout(left):
-                await future
-        except TimeoutError:
-            return False
-        finally:
-            if future in self._waiting:
-                self._waiting.remove(future)
-        return True
 
 
 def packed(message: Message) -> Any:

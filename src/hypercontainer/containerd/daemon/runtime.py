@@ -1,7 +1,6 @@
 """Which runtime a container asks for, and with which options: all are runv's here."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from ...errors import BadRequest, NotFound, NotSupported
 from ..api import runc_options_pb2, runtime_options_pb2
+from ..shim import options as shim_options
 from .exchange import packed
 
 # Those that dockerd and ctr name when nobody tells them another.
@@ -21,7 +21,6 @@ _NAMES = (
 )
 _RUNC_OPTIONS = ("containerd.runc.v1.Options", "containerd.linux.runc.RuncOptions")
 _RUNV_OPTIONS = "runtimeoptions.v1.Options"
-_FILE_LIMIT = 1 << 20
 
 
 def check_name(name: str) -> None:
@@ -62,18 +61,10 @@ def _of_runc(given: runc_options_pb2.Options, kind: str) -> dict[str, Any]:
 def _of_runv(given: runtime_options_pb2.Options) -> dict[str, Any]:
     data = given.config_body
     if not data and given.config_path:
-        try:
-            with open(given.config_path, "rb") as file:
-                data = file.read(_FILE_LIMIT + 1)
-        except OSError as error:
-            reason = (error.strerror or "error").lower()
-            raise BadRequest(f"runtime options {given.config_path}: {reason}") from None
-    if len(data) > _FILE_LIMIT:
-        raise BadRequest(f"runtime options are larger than {_FILE_LIMIT >> 20} MiB")
-    try:
-        return tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"runtime options: not TOML: {error}") from None
+        data = shim_options.read_file(given.config_path)
+    if len(data) > shim_options.MAX_FILE:
+        raise BadRequest(f"runtime options are larger than {shim_options.MAX_FILE >> 20} MiB")
+    return shim_options.parse(data, "runtime options")
 
 
 def _toml(table: Mapping[str, Any]) -> bytes:

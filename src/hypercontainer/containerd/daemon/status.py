@@ -4,7 +4,6 @@ Source: gRPC's "Status codes and their use"; which of them containerd's clients 
 in its Go package errdefs.
 """
 
-import errno
 import sqlite3
 
 from ...errors import (
@@ -17,6 +16,7 @@ from ...errors import (
     NotSupported,
     ReadOnly,
     Timeout,
+    is_full,
 )
 
 INVALID_ARGUMENT = 3
@@ -84,7 +84,7 @@ def as_error(error: Exception) -> HyperError | None:
         return Timeout("not done in time: see what keeps this host busy, and try again")
     if isinstance(error, sqlite3.Error):
         return HyperError(f"read the database: {error}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         return NoSpace(f"no space left for {error.filename or 'what is written'}: free some")
     if isinstance(error, OSError):
         return HyperError(f"{error.filename or 'a system call'}: {error.strerror or error}")

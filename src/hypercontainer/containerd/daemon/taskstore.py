@@ -12,7 +12,8 @@ from ...system.tasks import Tasks
 from ..api import events_pb2, task_types_pb2
 from ..api import shim_task_pb2 as shim_api
 from ..api.events_ttrpc_pb2 import Envelope
-from .bundles import Bundles, shim_address
+from ..shim import address
+from .bundles import Bundles
 from .exchange import Exchange, unpacked
 from .schema import now, stamp
 from .shimlog import ShimLog
@@ -222,7 +223,7 @@ class TaskStore:
         task = self._tasks[namespace, task_id] = Task(namespace, task_id, bundle)
         task.log = ShimLog(f"{namespace}/{task_id}", bundle)
         try:
-            shim = await connect(shim_address(bundle))
+            shim = await connect(address.read(str(bundle)))
             request = shim_api.StateRequest(id=task_id)
             state = await shim.call("State", request, shim_api.StateResponse, _END_BOUND)
         except HyperError as error:

@@ -12,7 +12,7 @@ from ...oci.making import Settings
 if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as AnyMessage
 
-_MAX_FILE = 1 << 20
+MAX_FILE = 1 << 20
 _DRIVERS = ("auto", "kvm", "tcg")
 _TEMPLATES = ("auto", "use", "off")
 _SHARES = ("9p", "virtiofs")
@@ -58,25 +58,27 @@ def _table(options: "AnyMessage") -> tuple[dict[str, Any], str]:
     except DecodeError:
         raise BadRequest("the runtime's options are not a protobuf") from None
     if given.config_body:
-        return _parse(given.config_body, "the runtime's options"), "the runtime's options"
+        return parse(given.config_body, "the runtime's options"), "the runtime's options"
     if not given.config_path:
         return {}, ""
-    return _parse(_read_file(given.config_path), given.config_path), given.config_path
+    return parse(read_file(given.config_path), given.config_path), given.config_path
 
 
-def _read_file(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """A file of options. Raises BadRequest."""
     try:
         with open(path, "rb") as file:
-            data = file.read(_MAX_FILE + 1)
+            data = file.read(MAX_FILE + 1)
     except OSError as error:
         reason = (error.strerror or "error").lower()
         raise BadRequest(f"runtime options {path}: {reason}") from None
-    if len(data) > _MAX_FILE:
-        raise BadRequest(f"runtime options {path}: larger than {_MAX_FILE >> 20} MiB")
+    if len(data) > MAX_FILE:
+        raise BadRequest(f"runtime options {path}: larger than {MAX_FILE >> 20} MiB")
     return data
 
 
-def _parse(data: bytes, where: str) -> dict[str, Any]:
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """The table of a TOML file, unchecked. Raises BadRequest."""
     import tomllib
 
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import BadRequest, HyperError, NotSupported
 from ...guest.mounts import parse_options
-from ...system import syscalls
+from ...system import mountpoints, syscalls
 from ...system.syscalls import MNT_DETACH, MS_BIND, MS_REC, MS_REMOUNT
 from ...system.threads import in_directory
 
@@ -120,16 +120,8 @@ def make_read_only(config: dict[str, Any]) -> None:
 
 def release(directory: str) -> None:
     """Unmount whatever is mounted at `directory` or below."""
-    for path in sorted(_mounts_below(directory), key=len, reverse=True):
+    for path in sorted(mountpoints.below(directory), key=len, reverse=True):
         try:
             syscalls.umount(path, MNT_DETACH)
         except OSError:
             continue
-
-
-def _mounts_below(directory: str) -> list[str]:
-    """The mount points at a directory and below, each as often as it is mounted on."""
-    with open("/proc/self/mountinfo") as mounts:
-        points = [line.split()[4] for line in mounts]
-    plain = [p.encode().decode("unicode_escape") if "\\" in p else p for p in points]
-    return [p for p in plain if p == directory or p.startswith(f"{directory}/")]

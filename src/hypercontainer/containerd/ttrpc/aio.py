@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ..api import ttrpc_pb2
 from .frames import REQUEST, RESPONSE, Frame, FrameReader, pack
+from .messages import request_of, result_of
 from .status import CallError, Code
 
 _CHUNK = 1 << 16
@@ -62,15 +63,10 @@ class AsyncClient:
         Raises CallError with the server's code, or UNAVAILABLE (the connection is lost) or
         DEADLINE_EXCEEDED.
         """
-        message = ttrpc_pb2.Request(
-            service=service,
-            method=method,
-            payload=request.SerializeToString(),
-            timeout_nano=int(timeout * 1e9) if timeout else 0,
-        )
+        data = request_of(service, method, request, timeout)
         try:
             async with asyncio.timeout(timeout):
-                frame = await self._exchange(message.SerializeToString())
+                frame = await self._exchange(data)
         except TimeoutError:
             text = f"{self.path}: {method}: no answer in {timeout:g} s"
             raise CallError(Code.DEADLINE_EXCEEDED, text) from None
@@ -102,10 +98,7 @@ class AsyncClient:
                 raise CallError(
                     Code.RESOURCE_EXHAUSTED, f"{method}: an answer of {frame.length} bytes"
                 )
-            response = ttrpc_pb2.Response.FromString(frame.payload)
-            if response.status.code != Code.OK:
-                raise CallError(response.status.code, response.status.message)
-            return answer.FromString(response.payload)
+            return result_of(ttrpc_pb2.Response.FromString(frame.payload), answer)
         except DecodeError:
             text = f"{self.path}: {method}: the answer is not a protobuf"
             raise CallError(Code.INTERNAL, text) from None

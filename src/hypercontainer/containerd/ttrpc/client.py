@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ..api import ttrpc_pb2
 from .frames import REQUEST, RESPONSE, Frame, FrameReader, pack
+from .messages import request_of, result_of
 from .status import CallError, Code
 
 _CHUNK = 1 << 16
@@ -36,15 +37,10 @@ class Client:
         Raises CallError with the server's code, or UNAVAILABLE or DEADLINE_EXCEEDED.
         """
         deadline = time.monotonic() + timeout
-        message = ttrpc_pb2.Request(
-            service=service,
-            method=method,
-            payload=request.SerializeToString(),
-            timeout_nano=int(timeout * 1e9),
-        )
+        data = request_of(service, method, request, timeout)
         with self._lock:
             try:
-                payload = self._exchange(message.SerializeToString(), deadline)
+                payload = self._exchange(data, deadline)
                 response = ttrpc_pb2.Response.FromString(payload)
             except TimeoutError:
                 self.close()
@@ -53,9 +49,7 @@ class Client:
             except (OSError, DecodeError) as error:
                 self.close()
                 raise CallError(Code.UNAVAILABLE, f"{self._path}: {error}") from None
-        if response.status.code != Code.OK:
-            raise CallError(response.status.code, response.status.message)
-        return answer.FromString(response.payload)
+        return result_of(response, answer)
 
     def _exchange(self, request: bytes, deadline: float) -> bytes:
         """Raises TimeoutError and OSError."""
