@@ -25,7 +25,7 @@ help:
 	@echo 'make test-unit    the tests that start no VM'
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
 	@echo 'make test-containerd'
-	@echo '                  the shim and runv-containerd with real clients of containerd (as root)'
+	@echo '                  the shim and runv-containerd with real clients of containerd; Swarm (as root)'
 	@echo 'make test-conformance'
 	@echo '                  runv under the tests of runc and of crun, which are fetched (as root)'
 	@echo 'make test-crashes hyperd killed before every step of what it does (as root, 15 minutes)'

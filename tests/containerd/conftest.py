@@ -1,4 +1,4 @@
-"""containerd's doors, each with daemons in directories and namespaces of the tests' own.
+"""containerd's doors and Swarm, each with daemons in directories and namespaces of the tests' own.
 
 Run by `make test-containerd`, which installs them; a run of all tests leaves them out.
 """
@@ -11,11 +11,11 @@ import pytest
 from tests.containerd.cri import CRI
 from tests.containerd.cri_image import write_image
 from tests.engines import leftovers
-from tests.engines.conftest import containerd, runv, tree
+from tests.engines.conftest import archive, containerd, runv, tree
 from tests.engines.containerd import Containerd, runv_shim
 from tests.engines.needs import is_named, need
 
-__all__ = ["containerd", "runv", "tree"]
+__all__ = ["archive", "containerd", "runv", "tree"]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -1,7 +1,8 @@
 """Root file systems as snapshotters give them, and streams that are no FIFOs."""
 
+import hashlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,12 +76,24 @@ def test_a_disk_that_is_written(own: OwnBundle, tree: Path, tmp_path: Path) -> N
     assert done.stdout.endswith(b"more\n")
 
 
-def test_a_disk_that_is_only_read(own: OwnBundle, tree: Path, tmp_path: Path) -> None:
-    image = make_squashfs(tree, tmp_path / "root.squashfs")
-    mount = types_pb2.Mount(type="squashfs", source=str(image), options=["ro", "loop"])
+def make_erofs(tree: Path, image: Path) -> Path:
+    command = ["mkfs.erofs", "--quiet", "-zlz4", str(image), str(tree)]
+    subprocess.run(command, check=True, timeout=60)
+    return image
+
+
+@pytest.mark.parametrize("make, kind", [(make_squashfs, "squashfs"), (make_erofs, "erofs")])
+def test_a_disk_that_is_only_read(
+    own: OwnBundle, tree: Path, tmp_path: Path, make: Callable[[Path, Path], Path], kind: str
+) -> None:
+    image = make(tree, tmp_path / "root.image")
+    before = hashlib.sha256(image.read_bytes()).hexdigest()
+    mount = types_pb2.Mount(type=kind, source=str(image), options=["ro", "loop"])
     text = said(own, tmp_path / "log", mount)
     assert "overlay" in text.splitlines()[0]
     assert "Read-only file system" in text
+    assert "more" not in text
+    assert hashlib.sha256(image.read_bytes()).hexdigest() == before
 
 
 def test_output_to_a_program(containerd: Containerd, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.containerd.swarm import Swarm
 from tests.engines import leftovers
 from tests.engines.commands import until
 from tests.engines.docker import IMAGE
-from tests.engines.swarm import Swarm
 
 pytestmark = pytest.mark.timeout(600)
 _WEB = ("sh", "-c", "mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www")
