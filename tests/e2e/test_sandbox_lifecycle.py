@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hypercontainer.errors import BadRequest, HyperError, NotRunning
+from hypercontainer.errors import BadRequest, HyperError, NotRunning, VMError
 from hypercontainer.sandbox import SandboxClient, VMConfig, launch, read_state
 from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, make_upper, process
@@ -511,3 +511,14 @@ async def test_who_wants_the_sandbox_gone_does_not_wait_for_a_reader(
         while (state := read_state(tmp_path / "vm")) and state["alive"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     writer.close()
+
+
+async def test_what_has_ended_can_be_killed_again(tmp_path: Path) -> None:
+    """Also at every moment of its end, in which its socket is there and nobody accepts."""
+    async with sandbox(tmp_path) as client:
+        await asyncio.gather(*(client.kill() for _ in range(8)))
+        async with asyncio.timeout(BOUND):
+            while (state := read_state(client.state_dir)) and state["alive"]:
+                await client.kill()
+        with pytest.raises(VMError, match="the sandbox is gone: "):
+            await client.info()

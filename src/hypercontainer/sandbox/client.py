@@ -77,6 +77,9 @@ class SandboxClient:
             answer: dict[str, Any] = json.loads(line)
             if "error" in answer:
                 raise from_wire(answer["error"])
+        except ConnectionError as error:
+            writer.close()
+            raise VMError(f"the sandbox is gone: {self._last_reason()}") from error
         except (OSError, TimeoutError) as error:
             writer.close()
             raise VMError(f"the sandbox did not answer: {error or 'time-out'}") from error
@@ -297,8 +300,13 @@ class SandboxClient:
         await self._call("shutdown", timeout + 30.0, timeout=timeout)
 
     async def kill(self) -> None:
-        """End the VM at once."""
-        await self._call("shutdown", 30.0, timeout=0)
+        """End the VM at once; nothing is to do for one that has ended meanwhile."""
+        try:
+            await self._call("shutdown", 30.0, timeout=0)
+        except VMError:
+            state = read_state(self.state_dir)
+            if state is not None and state["status"] != "stopped":
+                raise
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """The sandbox's events until it stops: `start`, `exit` and `stopped`."""
