@@ -59,7 +59,7 @@ kernel: initrd
 
 hyperkernel:
 	@tools/setup kernel
-	@hyperkernel/build.py
+	@python3 -m hyperkernel.build
 	@$(MAKE) --no-print-directory initrd
 
 distribution-kernel: hyperstart giveback

@@ -1,9 +1,9 @@
-#!/usr/bin/env python3
 """Builds hyperkernel, the guest kernel, from Debian's linux-source package.
 
 The result goes to `CACHE/kernel/KEY/{vmlinux,bzImage,config}`, where KEY is the hash of everything
 that the result depends on, and `CACHE/hyperkernel` points there. CACHE is `/var/cache/hyper`, or
-what HYPER_CACHE says. When the result for the key exists, nothing is built. See README.md.
+what HYPER_CACHE says. When the result for the key exists, nothing is built. `--flavour NAME` builds
+another kernel of flavours.py, and the link is `CACHE/hyperkernel-NAME`. See README.md.
 """
 
 import argparse
@@ -18,13 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from .flavours import FLAVOURS, QEMU, Flavour
+
 SOURCE_PACKAGE = "linux-source-6.1"
 TARBALL = Path(f"/usr/src/{SOURCE_PACKAGE}.tar.xz")
-FRAGMENT = Path(__file__).with_name("x86_64.config")
-RESULTS = ("vmlinux", "bzImage", "config")
 # The unpacked sources and the objects of this configuration.
 NEEDED_BYTES = 4 << 30
-KEPT_KERNELS = 3
+KEPT_KERNELS = 6
 STEP_TIMEOUT = 3600.0
 # Xen ELF note type 18, XEN_ELFNOTE_PHYS32_ENTRY: where QEMU enters a PVH kernel.
 PVH_NOTE = "0x00000012"
@@ -99,43 +99,51 @@ def source_date() -> float:
         raise BuildError(f"{TARBALL} not found: run tools/setup kernel") from None
 
 
-def inputs_key() -> str:
-    """The hash of all that the result depends on: sources, compiler, fragment, this script."""
+def inputs_key(flavour: Flavour = QEMU) -> str:
+    """The hash of all that the result depends on: sources, compiler, options, this script."""
     version = run("dpkg-query", "-W", "-f", "${Version}", SOURCE_PACKAGE)
-    compiler = run("gcc", "--version").splitlines()[0]
+    compiler = run(f"{flavour.cross}gcc", "--version").splitlines()[0]
     digest = hashlib.sha256()
-    for part in (version, f"{source_date():.0f}", compiler):
+    for part in (version, f"{source_date():.0f}", compiler, repr(flavour), flavour.fragment()):
         digest.update(part.encode() + b"\0")
-    for file in (FRAGMENT, Path(__file__)):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()[:20]
 
 
-def configure(tree: Path, log: Path) -> None:
-    """`allnoconfig` plus the fragment. Raises BuildError when Kconfig dropped an option."""
-    run("make", "allnoconfig", cwd=tree, log=log)
-    run("scripts/kconfig/merge_config.sh", "-m", ".config", str(FRAGMENT), cwd=tree, log=log)
-    run("make", "olddefconfig", cwd=tree, log=log)
-    dropped = dropped_options(FRAGMENT.read_text(), (tree / ".config").read_text())
+def make(flavour: Flavour, *targets: str) -> list[str]:
+    """The command that makes something in the sources for the flavour's machine."""
+    return ["make", f"ARCH={flavour.arch}", f"CROSS_COMPILE={flavour.cross}", *targets]
+
+
+def configure(flavour: Flavour, tree: Path, log: Path) -> None:
+    """Set the options of the flavour, all others to no. Raises BuildError if Kconfig drops one."""
+    wanted = tree / "wanted.config"
+    wanted.write_text(flavour.fragment())
+    # Not merge_config.sh, after which options that only experts see keep their defaults.
+    run(*make(flavour, f"KCONFIG_ALLCONFIG={wanted}", "allnoconfig"), cwd=tree, log=log)
+    dropped = dropped_options(flavour.fragment(), (tree / ".config").read_text())
     if dropped:
         lines = "\n  ".join(dropped)
-        raise BuildError(f"options of {FRAGMENT.name} that Kconfig did not take:\n  {lines}")
+        names = ", ".join(flavour.fragments)
+        raise BuildError(f"options of {names} that Kconfig did not take:\n  {lines}")
 
 
-def compile_kernel(work: Path, results: Path, log: Path) -> None:
+def compile_kernel(flavour: Flavour, work: Path, results: Path, log: Path) -> None:
     """Unpack, configure and compile in `work`; leave the results in the directory `results`."""
     tree = work / "source"
     tree.mkdir()
     run("tar", "-xf", str(TARBALL), "-C", str(tree), "--strip-components=1", log=log)
-    configure(tree, log)
-    jobs = len(os.sched_getaffinity(0))
-    run("make", f"-j{jobs}", "vmlinux", "bzImage", cwd=tree, log=log)
+    configure(flavour, tree, log)
+    jobs = f"-j{len(os.sched_getaffinity(0))}"
+    image = Path(flavour.image)
+    run(*make(flavour, jobs, "vmlinux", image.name), cwd=tree, log=log)
     results.mkdir()
     vmlinux = results / "vmlinux"
-    run("strip", "--strip-all", "-o", str(vmlinux), "vmlinux", cwd=tree, log=log)
-    if PVH_NOTE not in run("readelf", "--notes", str(vmlinux)):
+    strip = (f"{flavour.cross}strip", "--strip-all")
+    run(*strip, "-o", str(vmlinux), "vmlinux", cwd=tree, log=log)
+    if flavour.entered_by_pvh and PVH_NOTE not in run("readelf", "--notes", str(vmlinux)):
         raise BuildError(f"{vmlinux} has no PVH note: QEMU could not start it")
-    shutil.copyfile(tree / "arch/x86/boot/bzImage", results / "bzImage")
+    shutil.copyfile(tree / image, results / image.name)
     shutil.copyfile(tree / ".config", results / "config")
 
 
@@ -146,21 +154,23 @@ def point_to(link: Path, target: str) -> None:
     temporary.replace(link)
 
 
-def forget_old_kernels(kernels: Path, current: str) -> None:
-    """Remove all but the newest few kernels; the current one always stays."""
-    others = [path for path in kernels.iterdir() if path.is_dir() and path.name != current]
+def forget_old_kernels(cache: Path) -> None:
+    """Remove all but the newest few kernels; those that a link points to always stay."""
+    linked = {link.resolve() for link in cache.glob("hyperkernel*") if link.is_symlink()}
+    kernels = [path for path in (cache / "kernel").resolve().iterdir() if path.is_dir()]
+    others = [path for path in kernels if path not in linked]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in others[KEPT_KERNELS - 1 :]:
+    for path in others[KEPT_KERNELS:]:
         shutil.rmtree(path)
 
 
-def complete(directory: Path) -> bool:
-    return all((directory / name).is_file() for name in RESULTS)
+def complete(directory: Path, flavour: Flavour) -> bool:
+    return all((directory / name).is_file() for name in flavour.results)
 
 
-def build(cache: Path) -> Path:
+def build(cache: Path, flavour: Flavour = QEMU) -> Path:
     """The directory of the kernel for the current inputs; built when the cache lacks it."""
-    key = inputs_key()
+    key = inputs_key(flavour)
     kernels = cache / "kernel"
     kernels.mkdir(parents=True, exist_ok=True)
     results = kernels / key
@@ -170,14 +180,14 @@ def build(cache: Path) -> Path:
         except BlockingIOError:
             print("hyperkernel: another build is running, waiting for it", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete(results):
-            build_into(cache, results)
-        point_to(cache / "hyperkernel", f"kernel/{key}")
-        forget_old_kernels(kernels, key)
+        if not complete(results, flavour):
+            build_into(cache, flavour, results)
+        point_to(cache / flavour.link, f"kernel/{key}")
+        forget_old_kernels(cache)
     return results
 
 
-def build_into(cache: Path, results: Path) -> None:
+def build_into(cache: Path, flavour: Flavour, results: Path) -> None:
     """Build under the lock, in a directory of the cache that is removed afterwards."""
     for stale in cache.glob("kernel-build.*/"):
         shutil.rmtree(stale)
@@ -193,27 +203,31 @@ def build_into(cache: Path, results: Path) -> None:
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="kernel-build.", dir=cache) as work:
         finished = Path(work, "results")
-        compile_kernel(Path(work), finished, log)
+        compile_kernel(flavour, Path(work), finished, log)
         if results.exists():
             shutil.rmtree(results)
         finished.rename(results)
-    size = (results / "vmlinux").stat().st_size / 1e6
-    print(f"hyperkernel: built in {time.monotonic() - start:.0f} s, vmlinux {size:.1f} MB")
+    sizes = [f"{name} {(results / name).stat().st_size:,} bytes" for name in flavour.results[:2]]
+    print(f"hyperkernel: built in {time.monotonic() - start:.0f} s: {', '.join(sizes)}")
 
 
 def main() -> int:
     """Build, or with `--key` only print the key of the inputs."""
     parser = argparse.ArgumentParser(description="build the guest kernel, unless it is built")
+    parser.add_argument(
+        "--flavour", choices=FLAVOURS, default=QEMU.name, help="another kernel than QEMU's"
+    )
     parser.add_argument("--key", action="store_true", help="print the hash of the inputs and stop")
     parser.add_argument(
         "--cache", type=Path, default=Path(os.environ.get("HYPER_CACHE", "/var/cache/hyper"))
     )
     arguments = parser.parse_args()
+    flavour = FLAVOURS[arguments.flavour]
     try:
         if arguments.key:
-            print(inputs_key())
+            print(inputs_key(flavour))
         else:
-            print(f"hyperkernel: {build(arguments.cache)}")
+            print(f"hyperkernel: {build(arguments.cache, flavour)}")
     except (BuildError, OSError) as error:
         print(f"hyperkernel: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ import pytest
 from hypercontainer.guest import kernel
 from hypercontainer.hypervisor import qemu_start
 from hyperkernel import build
+from hyperkernel.flavours import QEMU
 from hyperkernel.initrd import Entry, archive
 from tests.e2e.rootfs import BUSYBOX, make_tree, make_upper
 
@@ -144,4 +145,4 @@ def test_the_kernel_has_what_the_feature_needs(tried: Tried, name: str) -> None:
 def test_the_kernel_that_runs_has_every_option(tried: Tried) -> None:
     if Path(kernel.find().kernel).resolve().parent.name != build.inputs_key():
         pytest.skip("hyperkernel is of other sources than these: run `make hyperkernel`")
-    assert build.dropped_options(build.FRAGMENT.read_text(), tried.config) == []
+    assert build.dropped_options(QEMU.fragment(), tried.config) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hyperkernel import build
+from hyperkernel.flavours import QEMU
 
 
 def test_options_are_read_in_each_of_their_forms() -> None:
@@ -37,7 +38,7 @@ def test_an_option_that_kconfig_dropped_is_named(
 
 
 def test_no_option_stands_twice_in_the_fragment() -> None:
-    lines = [line for line in build.FRAGMENT.read_text().splitlines() if build.OPTION.match(line)]
+    lines = [line for line in QEMU.fragment().splitlines() if build.OPTION.match(line)]
     assert len(build.parse_options("\n".join(lines))) == len(lines)
 
 
@@ -49,4 +50,16 @@ def test_the_built_kernel_has_every_option_of_the_fragment() -> None:
         pytest.skip(f"hyperkernel can't be built here: {error}")
     if not config.exists():
         pytest.skip("hyperkernel is not built: run `make hyperkernel`")
-    assert build.dropped_options(build.FRAGMENT.read_text(), config.read_text()) == []
+    assert build.dropped_options(QEMU.fragment(), config.read_text()) == []
+
+
+def test_old_kernels_go_but_never_one_that_is_linked(tmp_path: Path) -> None:
+    for number in range(10):
+        directory = tmp_path / "kernel" / f"k{number}"
+        directory.mkdir(parents=True)
+        os.utime(directory, (number, number))
+    build.point_to(tmp_path / "hyperkernel", "kernel/k9")
+    build.point_to(tmp_path / "hyperkernel-other", "kernel/k0")
+    build.forget_old_kernels(tmp_path)
+    left = {path.name for path in (tmp_path / "kernel").iterdir()}
+    assert left == {"k0", "k3", "k4", "k5", "k6", "k7", "k8", "k9"}

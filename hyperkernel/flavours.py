@@ -1,0 +1,41 @@
+"""The kernels that build.py makes: for which machine, of which options, with what as the result."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+FRAGMENTS = Path(__file__).parent
+
+
+class Flavour(NamedTuple):
+    """A kernel: the options of its fragments, each set on top of those before, all others off."""
+
+    name: str
+    """What `build.py --flavour` calls it; the kernel for QEMU on x86-64 has none."""
+    fragments: tuple[str, ...]
+    """File names in this directory."""
+    arch: str = "x86_64"
+    """Linux's name of the architecture, for `make ARCH=`."""
+    cross: str = ""
+    """What the names of the compiler and binutils begin with, for `make CROSS_COMPILE=`."""
+    image: str = "arch/x86/boot/bzImage"
+    """The file in the built tree for boot loaders; its name is also that of the make target."""
+    entered_by_pvh: bool = True
+    """Whether its vmlinux must have the note that says where PVH enters it."""
+
+    @property
+    def link(self) -> str:
+        """The name of the link in the cache to the current kernel of this flavour."""
+        return f"hyperkernel-{self.name}" if self.name else "hyperkernel"
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The names of the files that a build leaves."""
+        return ("vmlinux", Path(self.image).name, "config")
+
+    def fragment(self) -> str:
+        """The options to build with, as text."""
+        return "\n".join((FRAGMENTS / name).read_text() for name in self.fragments)
+
+
+QEMU = Flavour("", ("x86_64.config",))
+FLAVOURS = {flavour.name: flavour for flavour in (QEMU,)}
