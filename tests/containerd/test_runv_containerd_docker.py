@@ -2,17 +2,16 @@
 
 import os
 import signal
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.containerd.runv_containerd import RunvContainerd, running
-from tests.e2e.rootfs import make_tree
 from tests.engines import leftovers
 from tests.engines.commands import until
 from tests.engines.docker import Docker
+from tests.engines.docker_cases import check_build
 from tests.engines.needs import need
 
 pytestmark = pytest.mark.timeout(900)
@@ -28,16 +27,11 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunvContainerd]
 
 @pytest.fixture(scope="module")
 def docker(
-    tmp_path_factory: pytest.TempPathFactory, runv: Path, daemon: RunvContainerd
+    tmp_path_factory: pytest.TempPathFactory, runv: Path, archive: Path, daemon: RunvContainerd
 ) -> Iterator[Docker]:
     """A dockerd that uses it."""
     need("dockerd", "docker", "ip", "iptables")
-    directory = tmp_path_factory.mktemp("docker")
-    tree = make_tree(directory / "tree")
-    archive = directory / "box.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(tree, arcname=".")
-    engine = Docker(directory, runv, archive, containerd=daemon.socket)
+    engine = Docker(tmp_path_factory.mktemp("docker"), runv, archive, containerd=daemon.socket)
     with leftovers.checked(engine):
         yield engine
 
@@ -57,6 +51,10 @@ def test_run_exec_logs_stop(docker: Docker) -> None:
     assert docker.state("box1")["Running"]
     docker.check("rm", "-f", "box1")
     assert docker.run("box", "none").code == 127
+
+
+def test_build(docker: Docker, tmp_path: Path) -> None:
+    check_build(docker, tmp_path)
 
 
 def test_runv_containerd_is_killed_under_it(docker: Docker, daemon: RunvContainerd) -> None:

@@ -47,16 +47,21 @@ else
 fi
 rm -rf "$root/etc/systemd/system"
 mkdir "$root/etc/systemd/system"
-cp "$boot"/hyperd.* "$boot/test.target" "$root/etc/systemd/system"
+cp "$boot"/*.service "$boot"/*.socket "$boot/test.target" "$root/etc/systemd/system"
 : >"$root/etc/machine-id"
 : >"$root/etc/hyper/config"
-exec env -i container=test PATH="$PATH" HYPER_CACHE="$HYPER_CACHE" chroot "$root" \
+mkdir "$root/host"
+cd "$root"
+pivot_root . host
+umount -l host
+rmdir host
+exec env -i container=test PATH="$PATH" HYPER_CACHE="$HYPER_CACHE" \
     /lib/systemd/systemd --unit=test.target --log-target=null
 """
 _TARGET = """[Unit]
 Requires=basic.target
-Wants=hyperd.service
-After=basic.target hyperd.service
+Wants={service}.service
+After=basic.target {service}.service
 """
 
 
@@ -71,10 +76,14 @@ def available() -> str:
 
 
 class Machine:
-    """It runs from `boot` to `cut`; what is below /var/lib/hyper stays from one to the next."""
+    """It runs from `boot` to `cut`; what is below /var/lib/hyper stays from one to the next.
 
-    def __init__(self, directory: Path) -> None:
+    Of the project's services one is started.
+    """
+
+    def __init__(self, directory: Path, service: str = "hyperd") -> None:
         self.directory = directory
+        self.service = service
         self._place = Path(tempfile.mkdtemp(prefix="hyper-systemd-", dir="/run"))
         (directory / "hyper").mkdir()
         self._boots = 0
@@ -85,7 +94,7 @@ class Machine:
             text = unit.read_text().replace("@BINDIR@", str(BIN))
             text = text.replace("[Service]", f"[Service]\nEnvironment=HYPER_CACHE={cache}")
             (directory / unit.name).write_text(text)
-        (directory / "test.target").write_text(_TARGET)
+        (directory / "test.target").write_text(_TARGET.format(service=service))
         self._environment = {**os.environ, "HYPER_CACHE": cache}
 
     @property
@@ -138,6 +147,14 @@ class Machine:
         )
         assert done.returncode == 0 or not check, (command, done.stdout)
         return done.stdout.rstrip("\n")
+
+    def main_pid(self) -> str:
+        """The pid of the service, in the machine."""
+        return self("systemctl", "show", self.service, "-p", "MainPID", "--value")
+
+    def lives(self, pid: int) -> bool:
+        """Whether it has a process of this pid."""
+        return Path(f"/proc/{self._init}/root/proc/{pid}").exists()
 
     def load_image(self) -> None:
         """Give its hyperd busybox:latest."""

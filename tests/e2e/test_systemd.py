@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,15 +32,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         machine.close()
 
 
-def state(machine: Machine, name: str) -> dict[str, object]:
+def state(machine: Machine, name: str) -> dict[str, Any]:
     """What inspect says of a container's state and VM."""
     (found,) = json.loads(machine("hyper", "inspect", name))
     return {**found["VM"], **found["State"]}
-
-
-def main_pid(machine: Machine) -> str:
-    """The pid of hyperd, in the machine."""
-    return machine("systemctl", "show", "hyperd", "-p", "MainPID", "--value")
 
 
 def emulators(machine: Machine) -> list[str]:
@@ -51,11 +47,11 @@ def emulators(machine: Machine) -> list[str]:
 def test_vms_outlive_what_systemd_does_to_hyperd(machine: Machine) -> None:
     machine("hyper", "run", "-d", "--name=counts", "busybox", "sh", "-c", COUNT)
     vm = state(machine, "counts")["VmmPid"]
-    first = main_pid(machine)
+    first = machine.main_pid()
 
     machine("systemctl", "restart", "hyperd")
     assert state(machine, "counts")["VmmPid"] == vm
-    second = main_pid(machine)
+    second = machine.main_pid()
     assert second != first
 
     machine("kill", "-9", second)
@@ -65,7 +61,7 @@ def test_vms_outlive_what_systemd_does_to_hyperd(machine: Machine) -> None:
 
     machine("systemctl", "stop", "hyperd.service")
     assert machine("systemctl", "is-active", "hyperd.service", check=False) == "inactive"
-    assert Path(f"/proc/{machine._init}/root/proc/{vm}").exists()
+    assert machine.lives(vm)
     assert machine("hyper", "exec", "counts", "echo", "hi") == "hi", "starts it by its socket"
     assert machine("systemctl", "is-active", "hyperd.service") == "active"
     lines = machine("hyper", "logs", "counts").split()

@@ -1,6 +1,5 @@
 """`docker build` with RUN steps, and docker-compose, with runv as the default runtime."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -8,19 +7,7 @@ import pytest
 
 from tests.engines.commands import run, until
 from tests.engines.docker import IMAGE, Docker
-
-DOCKERFILE = """
-FROM {base}
-ARG WORD=none
-ENV GREETING=hello
-COPY file /opt/file
-RUN cat /opt/file && mkdir /made && echo "$GREETING $WORD" > /made/text
-RUN uname -r > /made/kernel
-WORKDIR /made
-USER app
-RUN id -u > /tmp/uid
-CMD ["cat", "text", "/opt/file", "/tmp/uid"]
-"""
+from tests.engines.docker_cases import check_build
 
 COMPOSE = r"""
 version: "3"
@@ -44,13 +31,7 @@ volumes:
 
 
 def test_build(docker: Docker, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text(DOCKERFILE.format(base=IMAGE))
-    (tmp_path / "file").write_text("copied\n")
-    said = docker.check("build", "-t", "built", "--build-arg", "WORD=world", str(tmp_path))
-    assert "copied" in said
-    assert docker.run("built").out == "hello world\ncopied\n1000\n"
-    assert docker.run("built", "cat", "/made/kernel").out != f"{os.uname().release}\n"
-    docker.check("rmi", "-f", "built")
+    check_build(docker, tmp_path)
 
 
 def test_build_from_nothing(docker: Docker, tmp_path: Path, archive: Path) -> None:
