@@ -23,7 +23,7 @@ from tests.e2e.rootfs import make_config, process
 
 
 def vm_config(template: str = "use") -> VMConfig:
-    return VMConfig(accel=ACCEL, memory_mib=96, template=template)
+    return VMConfig(accel=ACCEL, memory_mib=96, template=template, network="user")
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,15 @@ async def test_clones_differ_where_they_must(
             await client.create_container("c", config, disks.rootfs())
             await client.start_container("c")
             random = "/proc/sys/kernel/random/uuid"
-            script = f"hostname; cat {random}; od -An -N16 -tx1 /dev/urandom; date +%s"
+            files = f"{random} /proc/1/root/run/hyper/machine-id /sys/class/net/eth0/address"
+            script = f"cat {files}; od -An -N16 -tx1 /dev/urandom; hostname; date +%s"
             ran = await vms.execute(client, "c", "look", process("sh", "-c", script))
             assert ran.status.code == 0, ran.stderr
-            seen.append(ran.stdout.decode().split("\n")[:4])
-    (host1, uuid1, random1, time1), (host2, uuid2, random2, time2) = seen
+            seen.append(ran.stdout.decode().splitlines())
+    (*one_has, host1, time1), (*two_has, host2, time2) = seen
     assert (host1, host2) == ("one", "two")
-    assert uuid1 != uuid2
-    assert random1 != random2
+    assert len(one_has) == len(two_has) == 4
+    assert not set(one_has) & set(two_has), "uuid, machine-id, MAC, randomness"
     for stamp in (time1, time2):
         assert abs(int(stamp) - time.time()) < 30
 

@@ -10,6 +10,11 @@ from ..system import processes
 TEMPLATES = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
 
 
+def random_mac() -> str:
+    """A locally administered unicast address, in the range that QEMU's cards have."""
+    return f"52:54:00:{os.urandom(3).hex(':')}"
+
+
 class Machine(NamedTuple):
     """A VM to be started.
 

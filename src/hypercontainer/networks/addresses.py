@@ -144,8 +144,3 @@ def take(
         f"network {network} has no free address left in {part}: remove containers that do not"
         " run, or make a larger network"
     )
-
-
-def random_mac() -> str:
-    """A locally administered unicast address, in the range that QEMU's cards have."""
-    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))

@@ -6,7 +6,8 @@ from hashlib import sha256
 from typing import Any
 
 from ..errors import BadRequest, Conflict, NotFound
-from .addresses import free_subnet, free_subnet6, make_subnet, overlapping, random_mac, take
+from ..hypervisor.machine import random_mac
+from .addresses import free_subnet, free_subnet6, make_subnet, overlapping, take
 from .model import DEFAULT, RESERVED, Endpoint, Network, PodNet, Subnet, Wish
 from .store import NetworkStore
 

@@ -13,7 +13,7 @@ from ..errors import HyperError, VMError
 from ..guest.connection import ControlConnection
 from ..guest.protocol import Code
 from ..guest.streams import StreamChannel
-from ..hypervisor.machine import Machine, Vmm
+from ..hypervisor.machine import Machine, Vmm, random_mac
 from ..hypervisor.qemu import Qemu
 from ..hypervisor.qemu_start import SHARE_TAG
 from ..hypervisor.template import Template
@@ -180,7 +180,9 @@ class VirtualMachine:
                 await self.qemu.plug_share(server.socket.fileno(), SHARE_TAG)
         await self.control.request(Code.STARTPOD, self._setup(pod), timeout=bound)
         if self.machine.network == "user":
-            await self.control.request(Code.SETUPINTERFACE, _USER_NIC, timeout=bound)
+            # A clone's card has the address of its template's.
+            nic = {**_USER_NIC, "newmac": random_mac()}
+            await self.control.request(Code.SETUPINTERFACE, nic, timeout=bound)
             await self.control.request(Code.SETUPROUTE, _USER_ROUTE, timeout=bound)
 
     def _not_up(self, reason: str) -> VMError:
