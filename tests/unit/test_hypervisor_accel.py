@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import BadRequest, VMError
+from hypercontainer.guest import kernel
 from hypercontainer.guest.kernel import GuestImage
 from hypercontainer.hypervisor import accel
 
@@ -17,6 +18,8 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GuestImage:
         (tmp_path / name).write_bytes(b"")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("HYPER_QEMU", str(tmp_path / "qemu"))
+    monkeypatch.setattr(kernel, "INSTALLED", str(tmp_path / "installed"))
+    monkeypatch.setenv("HYPER_CACHE", str(tmp_path / "cache"))
     device = tmp_path / "kvm"
     device.touch()
     monkeypatch.setattr(accel, "DEVICE", str(device))
@@ -66,6 +69,16 @@ def test_a_known_verdict_starts_nothing(image: GuestImage) -> None:
 def test_an_unknown_engine(image: GuestImage) -> None:
     with pytest.raises(BadRequest, match="'xen'"):
         accel.choose("xen", image)
+
+
+def test_a_custom_guest_is_not_what_kvm_is_tried_with(image: GuestImage, tmp_path: Path) -> None:
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    ours = GuestImage(str(installed / "kernel"), str(installed / "hyper-initrd.img"), "hyperkernel")
+    for path in ours[:2]:
+        Path(path).touch()
+    remember(ours, "it died")
+    assert accel.choose("auto", image) == ("tcg", "it died")
 
 
 @pytest.mark.parametrize("what", ["qemu", "kernel", "initrd"])

@@ -1,9 +1,10 @@
 """Which engine runs a VM: KVM where it really runs a guest, else QEMU's emulation (TCG).
 
 A `/dev/kvm` that opens proves nothing: on some hosts a guest then dies or
-hangs. So the first use boots a guest once under KVM, and the verdict is kept
+hangs. So the first use boots our guest once under KVM, and the verdict is kept
 per boot of the host, QEMU, kernel and initrd; one of a busy host, which may
-only have been slow, not for long.
+only have been slow, not for long. A custom guest is asked only where there is
+none of ours: it may fail by itself.
 """
 
 import json
@@ -11,8 +12,8 @@ import os
 import select
 import time
 
-from ..errors import BadRequest, VMError
-from ..guest.kernel import GuestImage
+from ..errors import BadRequest, NotFound, VMError
+from ..guest.kernel import GuestImage, find
 from ..system.files import write_atomic
 from ..system.patience import patience, slowness
 from .machine import Machine
@@ -55,12 +56,23 @@ def kvm_trouble(image: GuestImage) -> str:
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return f"{DEVICE} can't be opened: {(error.strerror or '').lower()}"
-    key = _key(image)
+    probed = _probed(image)
+    key = _key(probed)
     known = _known(key)
     if known is None:
-        known, sure = _probe(image)
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="hyper-probe-") as jail:
+            known, sure = _probe(probed, jail)
         _remember(key, known, sure=sure)
     return known
+
+
+def _probed(image: GuestImage) -> GuestImage:
+    try:
+        return find()
+    except NotFound:
+        return image
 
 
 def _key(image: GuestImage) -> str:
@@ -102,7 +114,7 @@ def _remember(key: str, trouble: str, *, sure: bool) -> None:
         pass
 
 
-def _probe(image: GuestImage) -> tuple[str, bool]:
+def _probe(image: GuestImage, jail: str) -> tuple[str, bool]:
     """Boot a guest under KVM until hyperstart says READY.
 
     Returns what went wrong, or "", and whether that is sure: whether another try would say it too.
@@ -118,7 +130,7 @@ def _probe(image: GuestImage) -> tuple[str, bool]:
         share="",
         network="none",
         user_id=1879048192 + os.getpid(),
-        jail="",
+        jail=jail,
     )
     vmm = start(machine)
     bound = _PROBE_BOUND * slowness()
