@@ -5,6 +5,8 @@ CACHE := $(or $(HYPER_CACHE),/var/cache/hyper)
 HYPERSTART := hyperstart/build/hyperstart
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+# Workers of `make test`: most tests wait for a VM. JOBS=0 runs them in one process, one by one.
+JOBS := 2
 
 PREFIX := /usr/local
 UNITDIR := $(PREFIX)/lib/systemd/system
@@ -80,7 +82,7 @@ giveback:
 
 test: setup kernel
 	@$(MAKE) --silent -C hyperstart check
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadfile $(ARGS)
 
 test-unit: setup
 	$(PYTEST) tests/unit $(ARGS)
