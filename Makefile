@@ -13,7 +13,7 @@ UNITDIR := $(PREFIX)/lib/systemd/system
 
 .PHONY: help setup demo test test-unit test-engines test-conformance test-containerd \
 	test-crashes soak lab lab-xen lint format fuzz-api hyperkernel \
-	distribution-kernel kernel initrd hyperstart giveback fuzz bench install clean
+	distribution-kernel kernel initrd firmware cbfs hyperstart giveback fuzz bench install clean
 
 help:
 	@echo 'make demo         set up, then run a container image in a VM of its own (as root)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make hyperstart   build the guest'"'"'s init'
 	@echo 'make giveback     build what gives memory of VMs back to the host (part of initrd)'
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
+	@echo 'make cbfs         kernel and initrd in a flash that VMs can boot from: cbfs.rom'
 	@echo 'make test-unit    the tests that start no VM'
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
 	@echo 'make test-containerd'
@@ -72,6 +73,19 @@ distribution-kernel: hyperstart giveback
 initrd: hyperstart giveback
 	@hyperkernel/initrd.py --init $(HYPERSTART) $(CACHE)/hyper-initrd.img
 
+firmware:
+	@tools/setup run
+	@$(MAKE) --silent -C firmware
+	@mkdir -p $(CACHE)
+	@cmp -s firmware/build/firmware.rom $(CACHE)/firmware.rom || \
+		install -m 644 firmware/build/firmware.rom $(CACHE)/firmware.rom
+
+# KERNEL and INITRD name others than hyperkernel's.
+cbfs: kernel firmware
+	@tools/setup firmware
+	@$(PYTHON) -m firmware.cbfs $(if $(KERNEL),--kernel $(KERNEL)) $(if $(INITRD),--initrd $(INITRD)) \
+		$(CACHE)/cbfs.rom
+
 hyperstart:
 	@tools/setup run
 	@$(MAKE) --silent -C hyperstart
@@ -82,6 +96,7 @@ giveback:
 
 test: setup kernel
 	@$(MAKE) --silent -C hyperstart check
+	@$(MAKE) --silent -C firmware check
 	$(PYTEST) -n $(JOBS) --dist loadfile $(ARGS)
 
 test-unit: setup
@@ -141,4 +156,5 @@ install: kernel
 
 clean:
 	$(MAKE) -C hyperstart clean
+	$(MAKE) -C firmware clean
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

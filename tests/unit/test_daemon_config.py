@@ -88,7 +88,8 @@ def config_values(config: Config) -> dict[str, object]:
         ("BridgeIP = 10.1.0.0", BadRequest, "no room"),
         ("BridgeIP = fd00::/64", BadRequest, "one IPv4 subnet"),
         ("BridgeMTU = 5", BadRequest, "BridgeMTU: '5' is not a number of bytes"),
-        ("Bios = /x/bios.bin", NotSupported, "Bios: /x/bios.bin is not supported yet"),
+        ("Bios = /x/bios.bin", BadRequest, "Bios: there is no file /x/bios.bin"),
+        ("Cbfs = cbfs.rom", BadRequest, "Cbfs: 'cbfs.rom' is not an absolute path"),
         ("gRPCHost = 127.0.0.1:22318", NotSupported, "gRPCHost: "),
         ('VmFactoryPolicy = {"cache":-1}', BadRequest, "VmFactoryPolicy: cache: -1 is not"),
         ("Logger = gelf", NotSupported, "Logger: gelf is not supported yet"),
@@ -140,3 +141,11 @@ def test_a_reachable_listener_needs_the_flag(tmp_path: Path) -> None:
         configure(parser().parse_args(["--config", str(file)]))
     config = configure(parser().parse_args(["--config", str(file), "--insecure_host"]))
     assert config.host == ("0.0.0.0", 1246)
+
+
+def test_a_flash_that_nothing_boots_from_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "cbfs.rom").write_bytes(bytes(4096))
+    (tmp_path / "bios.rom").write_bytes(bytes(4096))
+    config = load(write(tmp_path, f"Bios={tmp_path}/bios.rom\nCbfs={tmp_path}/cbfs.rom\n"))
+    with pytest.raises(BadRequest, match=r"cbfs\.rom: no master header"):
+        check(config)

@@ -42,7 +42,9 @@ def test_the_small_kernel_goes_before_the_distributions(cache: Path) -> None:
 def test_those_named_go_before_all(cache: Path) -> None:
     make(cache / "hyperkernel" / "vmlinux", cache / "hyper-initrd.img", cache / "k", cache / "i")
     own_kernel, own_initrd = str(cache / "k"), str(cache / "i")
-    assert kernel.find(own_kernel, own_initrd) == (own_kernel, own_initrd, "custom")
+    assert kernel.find(own_kernel, own_initrd) == kernel.GuestImage(
+        own_kernel, own_initrd, "custom"
+    )
     assert kernel.find(own_kernel).initrd == str(cache / "hyper-initrd.img")
     assert kernel.find(None, own_initrd).kernel == str(cache / "hyperkernel" / "vmlinux")
 

@@ -137,3 +137,21 @@ def test_a_missing_qemu_names_the_package(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(VMError, match="apt-get install qemu-system-x86"):
         command(MACHINE, FDS)
+
+
+def test_a_flash_takes_the_place_of_the_kernel() -> None:
+    machine = MACHINE._replace(bios="/b", cbfs="/c,d", append="a=1,2", accel="kvm")
+    drives = options(machine, "-drive")
+    assert drives == [
+        "if=pflash,unit=0,format=raw,readonly=on,file=/b",
+        "if=pflash,unit=1,format=raw,readonly=on,file=/c,,d",
+    ]
+    assert options(machine, "-fw_cfg") == ["name=opt/org.hypercontainer/append,string=a=1,,2"]
+    assert not {"-kernel", "-initrd", "-append", "-bios"} & set(command(machine, FDS))
+    assert options(MACHINE, "-drive") == options(MACHINE, "-fw_cfg") == []
+
+
+def test_another_firmware_for_the_same_kernel() -> None:
+    machine = MACHINE._replace(bios="/b")
+    assert options(machine, "-bios") == ["/b"]
+    assert options(machine, "-kernel") == ["/k"]

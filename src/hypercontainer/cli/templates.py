@@ -38,6 +38,8 @@ def _configure_create(parser: Parser) -> None:
     add("--driver", choices=("auto", "kvm", "tcg"), default="auto", help="the engine")
     add("--kernel", metavar="FILE", help="the guest's kernel")
     add("--initrd", metavar="FILE", help="the guest's initrd")
+    add("--bios", metavar="FILE", help="the VM's firmware")
+    add("--cbfs", metavar="FILE", help="a flash to boot from, with kernel and initrd")
 
 
 def _configure_ls(parser: Parser) -> None:
@@ -61,6 +63,8 @@ def _create(session: Session, args: argparse.Namespace) -> int:
         accel=args.driver,
         kernel=args.kernel,
         initrd=args.initrd,
+        bios=args.bios,
+        cbfs=args.cbfs,
     )
     config.validate()
     show(make(config))

@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--kernel", type=Path, metavar="FILE", help="the guest's kernel")
     add("--initrd", type=Path, metavar="FILE", help="the guest's initrd")
+    add("--bios", type=Path, metavar="FILE", help="the VMs' firmware")
+    add("--cbfs", type=Path, metavar="FILE", help="a flash to boot from, with kernel and initrd")
     add(
         "--template",
         choices=("auto", "use", "off"),

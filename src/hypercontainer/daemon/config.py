@@ -49,6 +49,8 @@ class Config:
     host: tuple[str, int] | None = None
     kernel: str | None = None
     initrd: str | None = None
+    bios: str | None = None
+    cbfs: str | None = None
     accel: str = "auto"
     hypervisor: str = "qemu"
     template: str = "auto"
@@ -224,8 +226,21 @@ KEYS = (
         one_of(*DRIVERS, unsupported=_LOGGERS),
         "logger",
     ),
-    Key("Bios", "", "not supported yet", only()),
-    Key("Cbfs", "", "not supported yet", only()),
+    Key(
+        "Bios",
+        "",
+        "the firmware of VMs; empty: QEMU's qboot, with Cbfs the project's own",
+        existing_file,
+        "bios",
+    ),
+    Key(
+        "Cbfs",
+        "",
+        "a flash that holds kernel and initrd, which VMs boot from then; see"
+        " [firmware](firmware.md)",
+        existing_file,
+        "cbfs",
+    ),
     Key(
         "Bridge",
         "hyper0",
@@ -373,8 +388,19 @@ def by_name(name: str) -> Key:
 def check(config: Config) -> None:
     """What only the whole can tell. Raises BadRequest, NotSupported."""
     _ = config.log
+    if config.bios or config.cbfs:
+        check_boot_files(config)
     if config.host not in (None, ACTIVATION):
         check_exposure(config, config.host[0], config.where.get("host", "--host"))
+
+
+def check_boot_files(config: Config) -> str:
+    """What is to be warned of Bios and Cbfs. Raises HyperError when VMs can't boot from them."""
+    from ..sandbox import VMConfig, check_firmware
+
+    return check_firmware(
+        VMConfig(kernel=config.kernel, initrd=config.initrd, bios=config.bios, cbfs=config.cbfs)
+    )
 
 
 def check_exposure(config: Config, address: str, where: str) -> None:

@@ -18,7 +18,7 @@ from ..pods.service import PodService
 from ..pods.store import Store
 from ..system import loops
 from ..system.lock import Lock
-from .config import DEFAULT_ROOT, Config
+from .config import DEFAULT_ROOT, Config, check_boot_files
 from .context import Context
 from .server import Listeners, application
 
@@ -77,6 +77,8 @@ async def _serve(
     layout = Layout(config.root, config.state_dir, config.log_prefix, config.pod_in_log_path)
     for directory in (layout.containers, layout.volumes, layout.sandboxes):
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+    if config.cbfs and (warning := check_boot_files(config)):
+        log.warning("%s", warning)
     store = Store(layout.database)
     images = ImageStore(
         config.root / "images",
@@ -86,6 +88,8 @@ async def _serve(
     defaults = Defaults(
         kernel=config.kernel,
         initrd=config.initrd,
+        bios=config.bios,
+        cbfs=config.cbfs,
         accel=config.engine,
         template=config.template if config.factory.clones else "off",
         factory=config.factory,

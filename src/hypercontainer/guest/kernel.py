@@ -15,11 +15,17 @@ INSTALLED = "/var/lib/hyper"
 
 
 class GuestImage(NamedTuple):
-    """The files that a VM boots from; `kind` is `custom`, `hyperkernel` or `distribution`."""
+    """The files that a VM boots from; `kind` is `custom`, `hyperkernel`, `distribution` or `flash`.
+
+    One of flash has kernel and initrd in the file `cbfs`, which all three name. `bios` is the
+    firmware, "" for the usual one.
+    """
 
     kernel: str
     initrd: str
     kind: str
+    bios: str = ""
+    cbfs: str = ""
 
 
 def cache_directory() -> str:

@@ -79,7 +79,8 @@ def _key(image: GuestImage) -> str:
     """What the verdict depends on: this boot of the host, QEMU, and what it boots."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         boot = file.read().strip()
-    stamps = (os.stat(path).st_mtime_ns for path in (binary(), image.kernel, image.initrd))
+    boots = (path for path in (image.kernel, image.initrd, image.bios) if path)
+    stamps = (os.stat(path).st_mtime_ns for path in (binary(), *boots))
     return " ".join([boot, image.kernel, image.initrd, *map(str, stamps)])
 
 
@@ -131,6 +132,8 @@ def _probe(image: GuestImage, jail: str) -> tuple[str, bool]:
         network="none",
         user_id=1879048192 + os.getpid(),
         jail=jail,
+        bios=image.bios,
+        cbfs=image.cbfs,
     )
     vmm = start(machine)
     bound = _PROBE_BOUND * slowness()

@@ -27,7 +27,9 @@ class Machine(NamedTuple):
     comes later, from a template, or with `devices_only` from a snapshot, whose
     state has no RAM of any kind; `saved` that it boots to become a template.
     `share_driver` says who serves the share: `9p` is the VMM, `virtiofs` a
-    process beside it, which needs the RAM shared.
+    process beside it, which needs the RAM shared. `cbfs` is the flash that
+    holds kernel and initrd ("" for none; else both name it too), `bios` the
+    firmware ("" for the usual one).
     """
 
     name: str
@@ -46,6 +48,8 @@ class Machine(NamedTuple):
     devices_only: bool = False
     saved: bool = False
     share_driver: str = "9p"
+    bios: str = ""
+    cbfs: str = ""
 
     @property
     def served(self) -> str:

@@ -28,6 +28,9 @@ _SHARE_CAPABILITIES = (0, 1, 2, 3, 4, 27)
 # memory, however small the guest, of which it would be the guest's to use all.
 _TCG_OPTIONS = ",tb-size=64"
 _FIRMWARE = ("/usr/share/qemu/qboot.rom",)
+# Where the firmware looks for what its command line lacks, as docs/specs/fw_cfg.rst of QEMU has
+# names of users begin.
+_FLASH_ARGUMENTS = "opt/org.hypercontainer/append"
 # Not among them, since nothing is gained: `lpj` (the kernel computes it of the TSC's rate and times
 # no loop), `nokaslr` (a kernel that is entered by PVH skips the code that would choose an address),
 # `mitigations=off` (hyperkernel is built without: emulated CPUs don't speculate, and a guest's
@@ -80,12 +83,11 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     argv = [
         qemu,
         *("-name", f"{machine.name},process=hyper-vm"),
-        *("-M", f"pc,usb=off,vmport=off,smm=off,mem-merge=off,hpet={hpet}"),
+        *("-M", f"pc,usb=off,vmport=off,smm=off,mem-merge=off,hpet={hpet}{_flash_limit(machine)}"),
         *("-accel", machine.accel + (_TCG_OPTIONS if machine.accel == "tcg" else "")),
         *("-cpu", cpu, "-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-kernel", machine.kernel, "-initrd", machine.initrd),
-        *("-append", _arguments(machine)),
+        *_boot(machine),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}"),
         *("-mon", "chardev=monitor,mode=control"),
         *("-chardev", f"socket,id=console,fd={fds['console']}", "-serial", "chardev:console"),
@@ -114,9 +116,6 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
         # each VM that it ran.
         argv += ["-global", "migration.send-configuration=off", "-machine", "suppress-vmdesc=on"]
         argv += ["-S"]
-    firmware = _firmware()
-    if firmware is not None:
-        argv += ["-bios", firmware]
     if machine.served:
         path = machine.served.replace(",", ",,")
         argv += [
@@ -130,8 +129,34 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     return argv
 
 
+def _boot(machine: Machine) -> list[str]:
+    """What is booted, and how."""
+    if not machine.cbfs:
+        firmware = machine.bios or _firmware()
+        return [
+            *("-kernel", machine.kernel, "-initrd", machine.initrd),
+            *("-append", f"{_arguments(machine)}{_own_arguments(machine)}".strip()),
+            *(("-bios", firmware) if firmware else ()),
+        ]
+    argv = []
+    for unit, path in enumerate((machine.bios, machine.cbfs)):
+        file = path.replace(",", ",,")
+        argv += ["-drive", f"if=pflash,unit={unit},format=raw,readonly=on,file={file}"]
+    own = _own_arguments(machine).strip().replace(",", ",,")
+    return [*argv, "-fw_cfg", f"name={_FLASH_ARGUMENTS},string={own}"] if own else argv
+
+
+def _flash_limit(machine: Machine) -> str:
+    return ",max-fw-size=16M" if machine.cbfs else ""
+
+
 def _firmware() -> str | None:
     return next((path for path in _FIRMWARE if os.path.exists(path)), None)
+
+
+def flash_arguments() -> str:
+    """The kernel's command line in a CBFS: what is the same for each VM that boots from one."""
+    return _KERNEL_ARGUMENTS + _NO_ACPI_ARGUMENT
 
 
 def tsc_argument() -> str:
@@ -149,17 +174,20 @@ def tsc_argument() -> str:
 
 
 def _arguments(machine: Machine) -> str:
-    """The kernel's command line."""
-    own = _KERNEL_ARGUMENTS
+    """The kernel's command line, but for what is this VM's."""
+    has_table = machine.cpus == 1 or machine.bios or _firmware()
+    return _KERNEL_ARGUMENTS + (_NO_ACPI_ARGUMENT if has_table else "")
+
+
+def _own_arguments(machine: Machine) -> str:
+    own = ""
     if machine.accel == "tcg":
         own += tsc_argument()
         if machine.cpus == 1:
             own += _UNIPROCESSOR_TCG_ARGUMENTS
             if not machine.saved:
                 own += _UNCALIBRATED_TIMER_ARGUMENT
-    if machine.cpus == 1 or _firmware():
-        own += _NO_ACPI_ARGUMENT
-    return f"{own} {machine.append}".strip()
+    return f"{own} {machine.append}"
 
 
 def start(machine: Machine) -> Vmm:
@@ -233,7 +261,8 @@ def _enter_jail(argv: list[str], machine: Machine) -> bool:
     kvm_user = None
     if machine.accel == "kvm" and os.path.exists(jail.KVM):
         kvm_user = 0 if machine.served else machine.user_id
-    files = [argv[0], machine.kernel, machine.initrd, giveback.library(argv[0])]
+    boots = [path for path in (machine.kernel, machine.initrd, machine.bios) if path]
+    files = [argv[0], *boots, giveback.library(argv[0])]
     try:
         return jail.enter(machine.jail, files, machine.served, kvm_user)
     except PermissionError as error:

@@ -49,7 +49,8 @@ def key(machine: Machine) -> str:
     """What a template for `machine` depends on, as a hexadecimal hash."""
     files = [
         (path, status.st_size, status.st_mtime_ns, status.st_ino)
-        for path in (binary(), machine.kernel, machine.initrd)
+        for path in (binary(), machine.kernel, machine.initrd, machine.bios)
+        if path
         for status in (os.stat(path),)
     ]
     inputs = [
@@ -165,6 +166,8 @@ def store(
         "guest": guest,
         "kernel": machine.kernel,
         "initrd": machine.initrd,
+        "bios": machine.bios,
+        "cbfs": machine.cbfs,
         "accel": machine.accel,
         "cpus": machine.cpus,
         "memory_mib": machine.memory_mib,
@@ -278,6 +281,8 @@ def _stale(name: str) -> bool:
             network=meta["network"],
             user_id=0,
             jail="",
+            bios=meta["bios"],
+            cbfs=meta["cbfs"],
         )
         return key(machine) != name
     except (OSError, KeyError):

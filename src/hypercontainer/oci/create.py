@@ -87,6 +87,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         driver=args.driver,
         kernel=args.kernel,
         initrd=args.initrd,
+        bios=args.bios and os.path.abspath(args.bios),
+        cbfs=args.cbfs and os.path.abspath(args.cbfs),
         cpus=args.default_cpus,
         memory_mib=args.default_memory,
         template=args.template,

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ class Settings(NamedTuple):
     driver: str = "auto"
     kernel: str | None = None
     initrd: str | None = None
+    bios: str | None = None
+    cbfs: str | None = None
     cpus: int = 1
     memory_mib: int = 128
     template: str = "auto"
@@ -108,6 +111,8 @@ def make(
     `on_sandbox` gets the state directory of its sandbox once that takes requests, before
     the container is made in it. Raises HyperError.
     """
+    if settings.bios or settings.cbfs:
+        _check_firmware(settings)
     placement = place(settings.root, wanted.config)
     if wanted.pod is not None:
         placement = placement._replace(peer=wanted.pod)
@@ -149,6 +154,21 @@ def _nothing() -> None:
     """The sandbox is that of another container, and listens."""
 
 
+def _check_firmware(settings: Settings) -> None:
+    from ..sandbox import check_firmware
+
+    warning = check_firmware(
+        VMConfig(
+            kernel=settings.kernel,
+            initrd=settings.initrd,
+            bios=settings.bios,
+            cbfs=settings.cbfs,
+        )
+    )
+    if warning:
+        sys.stderr.write(f"runv: warning: {warning}\n")
+
+
 def _record(wanted: Wanted, owner: str, pid: int) -> Record:
     config, process = wanted.config, wanted.config.get("process") or {}
     return {
@@ -185,6 +205,8 @@ def _vm(settings: Settings, config: dict[str, Any], *, host_network: bool) -> VM
         accel=settings.driver,
         kernel=settings.kernel or read_text(kernel, "path", "vm.kernel.") or None,
         initrd=settings.initrd or read_text(kernel, "initrd", "vm.kernel.") or None,
+        bios=settings.bios,
+        cbfs=settings.cbfs,
         append=" ".join(read_texts(kernel, "parameters", "vm.kernel.")),
         share=True,
         share_driver=settings.share,

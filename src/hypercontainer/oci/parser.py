@@ -67,6 +67,8 @@ def parser(argv: list[str] | None = None) -> Parser:
     )
     top.add_argument("--kernel", help="guest kernel")
     top.add_argument("--initrd", help="guest initrd")
+    top.add_argument("--bios", help="the VM's firmware")
+    top.add_argument("--cbfs", help="boot the kernel and initrd of this flash (see `make cbfs`)")
     top.add_argument("--default_cpus", type=int, default=1, help="CPUs of a VM without limits")
     top.add_argument("--default_memory", type=int, default=128, help="memory of a VM in MiB")
     commands = _Commands(

@@ -20,6 +20,8 @@ class Defaults:
 
     kernel: str | None = None
     initrd: str | None = None
+    bios: str | None = None
+    cbfs: str | None = None
     accel: str = "auto"
     template: str = "auto"
     share_driver: str = "9p"
@@ -35,6 +37,8 @@ class Defaults:
             "template": self.template,
             "kernel": self.kernel,
             "initrd": self.initrd,
+            "bios": self.bios,
+            "cbfs": self.cbfs,
             "share_driver": self.share_driver,
             "boot_timeout": self.boot_timeout,
         }

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .client import ExitStatus, SandboxClient, connect
     from .config import VMConfig, vm_size
     from .launcher import launch
+    from .machines import check_firmware
     from .state import SandboxState, read_state
     from .zygote import Zygote
 
@@ -18,6 +19,7 @@ __all__ = [
     "SandboxState",
     "VMConfig",
     "Zygote",
+    "check_firmware",
     "connect",
     "launch",
     "read_state",
@@ -30,6 +32,7 @@ _HOMES = {
     "SandboxState": "state",
     "VMConfig": "config",
     "Zygote": "zygote",
+    "check_firmware": "machines",
     "connect": "client",
     "launch": "launcher",
     "read_state": "state",

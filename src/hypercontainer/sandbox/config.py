@@ -19,6 +19,8 @@ class VMConfig:
 
     `memory_mib` is in MiB and at least 48; `accel` is auto, kvm or tcg;
     `kernel` and `initrd` of None mean hyperkernel, else the distribution's;
+    with `cbfs`, a flash, it boots what that holds instead, and `bios` is the
+    firmware, None for the usual one;
     `append` is added to the kernel's command line; `boot_timeout` is in
     seconds, None scales it to the engine and the host's load; `share` gives
     the VM a share, which bind mounts and directory root file systems need, by
@@ -37,6 +39,8 @@ class VMConfig:
         accel: str = "auto",
         kernel: str | None = None,
         initrd: str | None = None,
+        bios: str | None = None,
+        cbfs: str | None = None,
         append: str = "",
         boot_timeout: float | None = None,
         share: bool = False,
@@ -51,6 +55,8 @@ class VMConfig:
         self.accel = accel
         self.kernel = kernel
         self.initrd = initrd
+        self.bios = bios
+        self.cbfs = cbfs
         self.append = append
         self.boot_timeout = boot_timeout
         self.share = share

@@ -26,7 +26,7 @@ _QUIET = 0.15
 _FIRST_DELAY, _LAST_DELAY = 1.0, 60.0
 _MAKING_BOUND = 300.0
 _SHAPE = (
-    *("cpus", "memory_mib", "accel", "kernel", "initrd", "append"),
+    *("cpus", "memory_mib", "accel", "kernel", "initrd", "bios", "cbfs", "append"),
     *("share", "share_driver", "network"),
 )
 

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox
 
 _REQUEST = "resume.json"
-_NAMES = {"kernel": "kernel", "initrd": "initrd", "accel": "engine", "cpus": "number of CPUs"}
+_NAMES = {
+    "kernel": "kernel",
+    "initrd": "initrd",
+    "bios": "firmware",
+    "accel": "engine",
+    "cpus": "number of CPUs",
+}
 
 
 def write_request(state_dir: str, request: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ class Settings:
 def settings(arguments: argparse.Namespace) -> Settings:
     """The settings of flags. Raises BadRequest."""
     options = {"driver": arguments.driver.replace("qemu", "auto"), "template": arguments.template}
-    for name in ("kernel", "initrd"):
+    for name in ("kernel", "initrd", "bios", "cbfs"):
         path = getattr(arguments, name)
         if path is not None:
             if not path.is_file():

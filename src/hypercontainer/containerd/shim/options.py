@@ -20,6 +20,8 @@ _WORDS = {str: "string", int: "whole number", bool: "boolean"}
 _KINDS: dict[str, type] = {
     "kernel": str,
     "initrd": str,
+    "bios": str,
+    "cbfs": str,
     "memory": int,
     "cpus": int,
     "driver": str,
@@ -109,6 +111,8 @@ def settings(table: dict[str, Any], where: str, root: str) -> Settings:
         driver=table.get("driver", "auto"),
         kernel=table.get("kernel"),
         initrd=table.get("initrd"),
+        bios=table.get("bios"),
+        cbfs=table.get("cbfs"),
         cpus=table.get("cpus", 1),
         memory_mib=table.get("memory", 128),
         template=table.get("template", "auto"),
