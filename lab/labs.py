@@ -91,7 +91,7 @@ chmod 660 /dev/kvm /dev/vhost-vsock /dev/vhost-net
 # With SMAP on, the emulated dom0 dies at once.
 _XEN = Lab(
     name="xen",
-    packages=("xen-hypervisor-4.17-amd64", "xen-utils-4.17"),
+    packages=("xen-hypervisor-4.17-amd64", "xen-utils-4.17", "qemu-system-xen"),
     cpu="max,+svm,+npt,-smap,-smep",
     memory_mib=4096,
     hypervisor=Hypervisor(

@@ -129,7 +129,7 @@ def test_options(tmp_path: Path) -> None:
         ("memory = true", "memory: True is no whole number"),
         ("memory = 1", "memory: 1 MiB is too little"),
         ("cpus = 1000", "cpus: 1000 is not between"),
-        ("driver = 'xen'", "driver: 'xen' is none of"),
+        ("driver = 'bochs'", "driver: 'bochs' is none of"),
         ("share = 'nfs'", "share: 'nfs' is none of"),
         ("template = 'x'", "template: 'x' is none of"),
         ("cache = -1", "cache: -1 is negative"),

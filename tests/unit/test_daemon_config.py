@@ -149,3 +149,25 @@ def test_a_flash_that_nothing_boots_from_is_refused_at_once(tmp_path: Path) -> N
     config = load(write(tmp_path, f"Bios={tmp_path}/bios.rom\nCbfs={tmp_path}/cbfs.rom\n"))
     with pytest.raises(BadRequest, match=r"cbfs\.rom: no master header"):
         check(config)
+
+
+@pytest.mark.parametrize(
+    ("lines", "engine"),
+    [
+        ("", "auto"),
+        ("Accel = tcg", "tcg"),
+        ("Hypervisor = qemu", "qemu"),
+        ("Hypervisor = qemu\nAccel = tcg", "tcg"),
+        ("Hypervisor = qemu-kvm", "kvm"),
+        ("Hypervisor = Xen", "xen"),
+        ("Hypervisor = xenpv", "xenpv"),
+    ],
+)
+def test_the_engine_that_hypervisor_and_accel_name(tmp_path: Path, lines: str, engine: str) -> None:
+    assert load(write(tmp_path, lines)).engine == engine
+
+
+def test_an_engine_of_qemu_is_no_choice_for_xen(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "Hypervisor = xen\nAccel = kvm"))
+    with pytest.raises(BadRequest, match=":2: Accel kvm is QEMU's: Hypervisor xen has no choice"):
+        check(config)

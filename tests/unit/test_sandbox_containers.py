@@ -63,7 +63,7 @@ def test_containers_by_id() -> None:
         ({"cpus": 0}, "cpus"),
         ({"cpus": 65}, "cpus"),
         ({"memory_mib": 47}, "memory"),
-        ({"accel": "xen"}, "accel"),
+        ({"accel": "bochs"}, "accel"),
         ({"network": "bridge"}, "network"),
         ({"boot_timeout": 0.0}, "boot timeout"),
         ({"boot_timeout": -1.0}, "boot timeout"),

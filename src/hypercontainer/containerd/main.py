@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import BadRequest, HyperError, NotSupported
+from ..hypervisor.engines import CHOICES
 from ..system.notify import Notifier
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -36,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
     add("--debug", action="store_true", help="log more")
     add(
         "--driver",
-        choices=("auto", "kvm", "tcg", "qemu"),
+        choices=CHOICES,
         default="auto",
-        help="what runs the VMs' code (qemu is auto)",
+        help="what runs the VMs' code",
     )
     add("--kernel", type=Path, metavar="FILE", help="the guest's kernel")
     add("--initrd", type=Path, metavar="FILE", help="the guest's initrd")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..errors import BadRequest, NotSupported
+from ..hypervisor.engines import ENGINES
 from ..networks import Subnet
 from ..pods.factory import Factory, parse_factory
 from ..pods.logconfig import DRIVERS, OPTION_NAMES, LogConfig, parse_log
@@ -52,7 +53,7 @@ class Config:
     bios: str | None = None
     cbfs: str | None = None
     accel: str = "auto"
-    hypervisor: str = "qemu"
+    hypervisor: str = "auto"
     template: str = "auto"
     share_driver: str = "9p"
     factory: Factory = field(default_factory=Factory)
@@ -78,8 +79,10 @@ class Config:
 
     @property
     def engine(self) -> str:
-        """The engine wanted: what Hypervisor says of KVM, else Accel."""
-        return "kvm" if self.hypervisor in ("kvm", "qemu-kvm") else self.accel
+        """The engine wanted: what Hypervisor says, and of QEMU's what Accel says."""
+        wanted = "kvm" if self.hypervisor == "qemu-kvm" else self.hypervisor
+        chooses = wanted == "auto" or (wanted == "qemu" and self.accel != "auto")
+        return self.accel if chooses else wanted
 
     @property
     def log(self) -> LogConfig:
@@ -117,7 +120,7 @@ class Key:
 
 
 _DRIVERS = ("overlay", "overlay2", "aufs", "btrfs", "devicemapper", "rawblock", "vbox")
-_HYPERVISORS = ("libvirt", "xen", "xenpv", "kvmtool", "vbox")
+_HYPERVISORS = ("libvirt", "kvmtool", "vbox")
 _LOGGERS = ("gelf", "fluentd")
 
 KEYS = (
@@ -164,15 +167,17 @@ KEYS = (
     ),
     Key(
         "Hypervisor",
-        "qemu",
-        "qemu; qemu-kvm and kvm: with KVM or not at all",
-        one_of("qemu", "qemu-kvm", "kvm", unsupported=_HYPERVISORS),
+        "auto",
+        "auto: Xen on its control domain, else QEMU; qemu; qemu-kvm and kvm: with KVM or not at"
+        " all; tcg: emulation; xen: PVH guests of Xen; xenpv: its PV guests; see"
+        " [hypervisors](hypervisors.md)",
+        one_of("auto", "qemu", "qemu-kvm", *ENGINES, unsupported=_HYPERVISORS),
         "hypervisor",
     ),
     Key(
         "Accel",
         "auto",
-        "the engine: auto, kvm or tcg (emulation)",
+        "the engine of QEMU: auto, kvm or tcg (emulation)",
         one_of("auto", "kvm", "tcg"),
         "accel",
     ),
@@ -390,6 +395,11 @@ def check(config: Config) -> None:
     _ = config.log
     if config.bios or config.cbfs:
         check_boot_files(config)
+    if config.hypervisor in ("xen", "xenpv") and config.accel != "auto":
+        raise BadRequest(
+            f"{config.where['accel']}: Accel {config.accel} is QEMU's: Hypervisor"
+            f" {config.hypervisor} has no choice of engines"
+        )
     if config.host not in (None, ACTIVATION):
         check_exposure(config, config.host[0], config.where.get("host", "--host"))
 

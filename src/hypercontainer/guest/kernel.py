@@ -15,7 +15,8 @@ INSTALLED = "/var/lib/hyper"
 
 
 class GuestImage(NamedTuple):
-    """The files that a VM boots from; `kind` is `custom`, `hyperkernel`, `distribution` or `flash`.
+    """The files that a VM boots from; `kind` is `custom`, `hyperkernel`, `distribution`, `flash`
+    or the flavour.
 
     One of flash has kernel and initrd in the file `cbfs`, which all three name. `bios` is the
     firmware, "" for the usual one.
@@ -33,9 +34,13 @@ def cache_directory() -> str:
     return os.environ.get("HYPER_CACHE", CACHE)
 
 
-def _candidates() -> list[GuestImage]:
+def _candidates(flavour: str) -> list[GuestImage]:
     cache = cache_directory()
     initrd = f"{cache}/hyper-initrd.img"
+    if flavour:
+        kernels = (f"{cache}/hyperkernel-{flavour}/vmlinux", f"{INSTALLED}/kernel-{flavour}")
+        initrds = (initrd, f"{INSTALLED}/hyper-initrd.img")
+        return [GuestImage(*pair, flavour) for pair in zip(kernels, initrds, strict=True)]
     return [
         GuestImage(f"{cache}/hyperkernel/vmlinux", initrd, "hyperkernel"),
         GuestImage(f"{INSTALLED}/kernel", f"{INSTALLED}/hyper-initrd.img", "hyperkernel"),
@@ -45,20 +50,22 @@ def _candidates() -> list[GuestImage]:
     ]
 
 
-def find(kernel: str | None = None, initrd: str | None = None) -> GuestImage:
+def find(kernel: str | None = None, initrd: str | None = None, flavour: str = "") -> GuestImage:
     """The kernel and initrd to boot: those named, else hyperkernel, else the distribution's.
 
-    Raises NotFound, with what to do about it.
+    A `flavour` is a hyperkernel for a hypervisor that needs another one. Raises NotFound, with
+    what to do about it.
     """
     if kernel is None and initrd is None:
-        for image in _candidates():
+        for image in _candidates(flavour):
             if os.path.exists(image.kernel) and os.path.exists(image.initrd):
                 return image
+        target = f"hyperkernel-{flavour}" if flavour else "hyperkernel"
         raise NotFound(
-            "no guest kernel found: run `make hyperkernel initrd`, or set Kernel and Initrd"
+            f"no guest kernel found: run `make {target} initrd`, or set Kernel and Initrd"
             " in /etc/hyper/config"
         )
-    kernels, initrds = zip(*((i.kernel, i.initrd) for i in _candidates()), strict=True)
+    kernels, initrds = zip(*((i.kernel, i.initrd) for i in _candidates(flavour)), strict=True)
     image = GuestImage(kernel or _first(kernels), initrd or _first(initrds), "custom")
     for what, path in (("kernel", image.kernel), ("initrd", image.initrd)):
         if not os.path.isfile(path):

@@ -18,7 +18,7 @@ def random_mac() -> str:
 class Machine(NamedTuple):
     """A VM to be started.
 
-    `memory_mib` is in MiB, `accel` is `kvm` or `tcg`, `share` the directory
+    `memory_mib` is in MiB, `accel` is the engine (see `driver`), `share` the directory
     that the guest is given ("" for none), `network` is `none` or `user`,
     `user_id` the uid and gid that the VMM runs as (ignored when the VMM itself
     serves the share, as files are owned as the guest says), `jail` an empty
@@ -76,7 +76,10 @@ class ShareServer(NamedTuple):
 
 
 class Vmm(NamedTuple):
-    """A running VMM: its process, our ends of its channels, and what serves its share."""
+    """A running VMM: its process, our ends of its channels, and what serves its share.
+
+    `end_signal` ends it at once, and all that belongs to the VM.
+    """
 
     pid: int
     started: int
@@ -86,8 +89,9 @@ class Vmm(NamedTuple):
     console: socket.socket
     errors: int
     server: ShareServer | None = None
+    end_signal: int = signal.SIGKILL
 
     def kill(self) -> None:
-        """SIGKILL, for a child of this process; the caller reaps it."""
+        """End it at once. For a child of this process; the caller reaps it."""
         if processes.alive(self.pid, self.started):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, self.end_signal)

@@ -6,12 +6,13 @@ import os
 import re
 import stat
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from qemu.qmp import EventListener, QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecInterruptedError
 
 from ..errors import BadRequest, Conflict, VMError
+from .driver import RAW, DiskKind, Features, Monitor
 from .machine import Vmm
 from .qemu_start import SCSI_BUS
 
@@ -24,14 +25,6 @@ _POLL = 0.001
 _ADDRESS = re.compile(r" is 0x([0-9a-f]+)")
 
 
-class DiskKind(NamedTuple):
-    """`format` is raw or qcow2, `cache` one of QEMU's modes of caching ("" is writeback)."""
-
-    format: str = "raw"
-    cache: str = ""
-
-
-RAW = DiskKind()
 _DIRECT = ("off", "none", "directsync")
 _WRITE_THROUGH = ("writethrough", "directsync")
 
@@ -82,15 +75,16 @@ async def _deleted(listener: EventListener, device: str) -> None:
             return
 
 
-class Qemu:
+class Qemu(Monitor):
     """One QEMU process and its monitor.
 
     Disks are named by the LUN on the one SCSI controller, which takes 16383 of
     them, and are handed over as file descriptors: QEMU opens no file itself.
     """
 
-    def __init__(self, vmm: Vmm, *, kvm: bool) -> None:
+    def __init__(self, vmm: Vmm, features: Features, *, kvm: bool) -> None:
         self.vmm = vmm
+        self.features = features
         self._kvm = kvm
         self._qmp = QMPClient("hyper")
         self._connected = asyncio.Event()

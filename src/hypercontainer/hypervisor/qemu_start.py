@@ -13,12 +13,12 @@ import sys
 from ..errors import VMError
 from ..system import processes, syscalls
 from . import giveback, jail, virtiofs
+from .driver import SHARE_TAG
 from .machine import Machine, Vmm
 
 BINARY = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 SCSI_BUS = "scsi0.0"
-SHARE_TAG = "hyper"
 CHANNELS = ("monitor", "console", "control", "streams")
 
 # 9p serves files as the guest names their owners, so QEMU keeps what that takes and no more:

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 from ..system import memfd, processes, sparse
 from ..system.files import write_atomic
+from .driver import load
 from .machine import TEMPLATES, Machine, Vmm
-from .qemu_start import CHANNELS, binary, command, start
+from .qemu_start import CHANNELS, binary, command
 
 DIRECTORY = TEMPLATES
 MAX_TEMPLATES = 8
@@ -82,8 +83,15 @@ def _directory(name: str) -> str:
     return os.path.join(DIRECTORY, name)
 
 
+def possible(engine: str) -> bool:
+    """Whether an engine's VMs can be clones."""
+    return load(engine).features(engine).templates
+
+
 def find(machine: Machine) -> Template | None:
     """The template that `machine` can be cloned from, None when there is no sound one."""
+    if not possible(machine.accel):
+        return None
     name = key(machine)
     meta = _meta(name)
     if meta is None or not processes.alive(meta["holder"], meta["holder_started"]):
@@ -124,6 +132,7 @@ def start_vm(machine: Machine, found: Template | None) -> Vmm:
     """Start a VM that boots, or with a template one that waits for its state. Raises as `start`."""
     if machine.has_virtiofs:
         return _start_shared(machine, found)
+    start = load(machine.accel).start
     if found is None:
         return start(machine)
     return start(machine._replace(memory_fd=found.memory_fd, incoming=True))
@@ -135,7 +144,9 @@ def _start_shared(machine: Machine, found: Template | None) -> Vmm:
     try:
         if found is not None:
             sparse.copy(found.memory_fd, memory_fd)
-        return start(machine._replace(memory_fd=memory_fd, incoming=found is not None))
+        return load(machine.accel).start(
+            machine._replace(memory_fd=memory_fd, incoming=found is not None)
+        )
     finally:
         os.close(memory_fd)
 

@@ -6,6 +6,7 @@ import sys
 from typing import Any, NoReturn
 
 from ..errors import BadRequest
+from ..hypervisor.engines import CHOICES
 from .main import ROOT, fail
 
 _SUMMARY = "Open Container Initiative runtime: each container in a virtual machine of its own"
@@ -45,7 +46,7 @@ def parser(argv: list[str] | None = None) -> Parser:
     top.add_argument("--systemd-cgroup", action="store_true", help="cgroupsPath is systemd's")
     top.add_argument("--rootless", default="auto", help=_HIDDEN)
     top.add_argument("--criu", default="", help=_HIDDEN)
-    top.add_argument("--driver", choices=("auto", "kvm", "tcg"), default="auto", help="the engine")
+    top.add_argument("--driver", choices=CHOICES, default="auto", help="the engine")
     top.add_argument(
         "--template",
         choices=("auto", "use", "off"),

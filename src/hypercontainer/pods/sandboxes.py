@@ -93,11 +93,10 @@ async def end_sandbox(state_dir: Path, *, patience: float = _END_BOUND) -> None:
 
 async def _end_vmm(state: SandboxState) -> None:
     pid, started = int(state.get("vmm_pid") or 0), state.get("vmm_started")
+    signum = int(state.get("vmm_end_signal") or signal.SIGKILL)
     if not pid or started is None or not processes.alive(pid, started):
         return
-    if not await asyncio.to_thread(
-        processes.kill_and_wait, pid, started, signal.SIGKILL, _KILL_BOUND
-    ):
+    if not await asyncio.to_thread(processes.kill_and_wait, pid, started, signum, _KILL_BOUND):
         raise VMError(f"the virtual machine of {state['id']} (pid {pid}) can't be killed")
 
 

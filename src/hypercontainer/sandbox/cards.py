@@ -52,7 +52,7 @@ class Cards:
                 raise BadRequest(f"more than {_MAX_CARDS} network cards in a virtual machine")
             self._count += 1
             net = f"card{self._count}"
-            await self._vm.qemu.plug_network(net, tap, str(card["mac"]))
+            await self._vm.monitor.plug_network(net, tap, str(card["mac"]))
             self._cards[name] = {**card, "net": net}
             try:
                 await self._vm.request(
@@ -114,7 +114,7 @@ class Cards:
         for server in self._servers.pop(name, []):
             server.close()
         await self._vm.request(Code.DELETEINTERFACE, {"mac": card["mac"]})
-        await self._vm.qemu.unplug_network(str(card["net"]))
+        await self._vm.monitor.unplug_network(str(card["net"]))
 
     async def publish(self, ports: list[dict[str, Any]], target: str) -> None:
         """Take ports of the host, and pass on to the container's address what comes there.
@@ -132,7 +132,7 @@ class Cards:
                 if key in self._ports:
                     raise Conflict(f"port {key[2]}/{key[0]} is published already")
                 if self._vm.machine.network == "user":
-                    await self._vm.qemu.forward_port(*key, int(port["container_port"]))
+                    await self._vm.monitor.forward_port(*key, int(port["container_port"]))
                     self._ports[key] = (port, None)
                 else:
                     forwarder = Forwarder(port, target)
@@ -155,7 +155,7 @@ class Cards:
         if forwarder is not None:
             await forwarder.close()
         else:
-            await self._vm.qemu.unforward_port(*key)
+            await self._vm.monitor.unforward_port(*key)
 
     async def close(self) -> None:
         """The VM is gone: let ports and name servers go."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from ..errors import BadRequest
 from ..guest.fields import read_integer, read_object
+from ..hypervisor.engines import CHOICES
 
-_ACCELS = ("auto", "kvm", "tcg")
 _NETWORKS = ("none", "user")
 _TEMPLATES = ("auto", "use", "off")
 SHARE_DRIVERS = ("9p", "virtiofs")
@@ -17,7 +17,8 @@ _GUEST_MEMORY_MIB = 64
 class VMConfig:
     """What a sandbox's VM is made of.
 
-    `memory_mib` is in MiB and at least 48; `accel` is auto, kvm or tcg;
+    `memory_mib` is in MiB and at least 48; `accel` is an engine, or a
+    choice among some (see `hypervisor.engines`);
     `kernel` and `initrd` of None mean hyperkernel, else the distribution's;
     with `cbfs`, a flash, it boots what that holds instead, and `bios` is the
     firmware, None for the usual one;
@@ -75,8 +76,8 @@ class VMConfig:
                 f"memory: {self.memory_mib} MiB is too little for a VM, which needs"
                 f" {MIN_MEMORY_MIB} MiB at least"
             )
-        if self.accel not in _ACCELS:
-            raise BadRequest(f"accel: {self.accel!r} is none of {', '.join(_ACCELS)}")
+        if self.accel not in CHOICES:
+            raise BadRequest(f"accel: {self.accel!r} is none of {', '.join(CHOICES)}")
         if self.network not in _NETWORKS:
             raise BadRequest(f"network: {self.network!r} is none of {', '.join(_NETWORKS)}")
         if self.template not in _TEMPLATES:

@@ -3,14 +3,14 @@
 from typing import Any
 
 from ..errors import BadRequest
-from ..hypervisor.qemu import RAW, DiskKind, Qemu
+from ..hypervisor.driver import RAW, DiskKind, Monitor
 
 
 class Disks:
     """Attaches images by path, with a count of their users."""
 
-    def __init__(self, qemu: Qemu) -> None:
-        self._qemu = qemu
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
         self._luns: dict[str, int] = {}
         self._users: dict[str, int] = {}
         self._writable: set[str] = set()
@@ -29,7 +29,9 @@ class Disks:
         self._users[path] = self._users.get(path, 0) + 1
         if path not in self._luns:
             try:
-                self._luns[path] = await self._qemu.plug_disk(path, read_only=read_only, kind=kind)
+                self._luns[path] = await self._monitor.plug_disk(
+                    path, read_only=read_only, kind=kind
+                )
             except BaseException:
                 self._users.pop(path, None)
                 raise
@@ -56,7 +58,7 @@ class Disks:
             del self._users[path]
             self._writable.discard(path)
             self._kinds.pop(path, None)
-            await self._qemu.unplug_disk(self._luns.pop(path))
+            await self._monitor.unplug_disk(self._luns.pop(path))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The disks as they are attached, for `restore`."""
@@ -76,7 +78,7 @@ class Disks:
         """Attach `path` as `disk` of `to_json` was. Raises BadRequest, Conflict, VMError."""
         kind = DiskKind(str(disk["format"]), str(disk["cache"]))
         read_only = bool(disk["read_only"])
-        await self._qemu.plug_disk(path, read_only=read_only, kind=kind, lun=int(disk["lun"]))
+        await self._monitor.plug_disk(path, read_only=read_only, kind=kind, lun=int(disk["lun"]))
         self._luns[path], self._kinds[path] = int(disk["lun"]), kind
         self._users[path] = int(disk["users"])
         if not read_only:

@@ -3,7 +3,9 @@
 import os
 from typing import Any
 
+from ..errors import HyperError, NotSupported, VMError
 from ..guest.kernel import GuestImage, find
+from ..hypervisor import driver, engines
 from ..hypervisor.accel import choose
 from ..hypervisor.machine import Machine
 from .config import VMConfig
@@ -16,8 +18,7 @@ _FIRST_UID = 1879048192
 def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, str]:
     """The machine of a configuration, with its directories in `directory`, and why its engine
     was chosen. Raises HyperError."""
-    image = _image(config)
-    accel, why = choose(config.accel, image)
+    image, accel, why = _engine(config)
     jail = os.path.join(directory, "root")
     os.makedirs(jail, exist_ok=True)
     machine = Machine(
@@ -36,6 +37,7 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
         bios=image.bios,
         cbfs=image.cbfs,
     )
+    driver.check(machine, driver.load(accel).features(accel))
     return machine, why
 
 
@@ -63,6 +65,37 @@ def check_firmware(config: VMConfig) -> str:
         return flash.stale(image.cbfs, find(config.kernel, config.initrd))
     except NotFound:
         return ""
+
+
+def _engine(config: VMConfig) -> tuple[GuestImage, str, str]:
+    """What to boot, the engine that runs it, and why that. Raises HyperError.
+
+    On a host that is Xen's control domain, `auto` is Xen, and what stands in its way the reason
+    for another.
+    """
+    wanted = config.accel
+    if wanted == "auto" and engines.is_control_domain():
+        try:
+            return _other(engines.of_xen(), config)
+        except HyperError as error:
+            return _image(config), "tcg", error.message
+    if wanted == "qemu":
+        wanted = "auto"
+    if wanted not in ("auto", "kvm", "tcg"):
+        return _other(wanted, config)
+    image = _image(config)
+    return image, *choose(wanted, image)
+
+
+def _other(engine: str, config: VMConfig) -> tuple[GuestImage, str, str]:
+    """As `_engine`, for an engine that is not QEMU's."""
+    found = driver.load(engine)
+    if config.bios or config.cbfs:
+        raise NotSupported(f"{engine} boots kernel and initrd: there is no bios and no cbfs for it")
+    image = find(config.kernel, config.initrd, found.features(engine).kernel)
+    if trouble := found.trouble(engine, image):
+        raise VMError(f"{engine} can't be used: {trouble}")
+    return image, engine, ""
 
 
 def fingerprint(machine: Machine) -> dict[str, Any]:

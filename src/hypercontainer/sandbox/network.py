@@ -129,7 +129,7 @@ class NetworkMirror:
                 in_network_namespace, self._namespace, lambda: netns.join(wanted)
             )
             try:
-                await self._vm.qemu.plug_network(f"net{wanted.number}", fd, wanted.mac)
+                await self._vm.monitor.plug_network(f"net{wanted.number}", fd, wanted.mac)
             finally:
                 os.close(fd)
             known = None
@@ -146,7 +146,7 @@ class NetworkMirror:
         if index == self._relay_card:
             self._relay_card = 0
         await self._vm.request(Code.DELETEINTERFACE, {"mac": gone.mac, "device": gone.name})
-        await self._vm.qemu.unplug_network(f"net{index}")
+        await self._vm.monitor.unplug_network(f"net{index}")
 
     async def _adapt_routes(self) -> None:
         routes = await asyncio.to_thread(in_network_namespace, self._namespace, netns.routes)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import HyperError, VMError, to_wire
-from ..hypervisor import template
+from ..hypervisor import driver, template
 from ..hypervisor.machine import Machine, Vmm
 from ..system import processes
 from .config import VMConfig
@@ -63,11 +63,10 @@ def run(state_dir: str, request: dict[str, Any]) -> int:
 
 def _resume(sandbox_id: str, state_dir: str, config: VMConfig, machine: Machine, why: str) -> int:
     """Run a sandbox whose VM goes on from a snapshot. Raises HyperError, OSError."""
-    from ..hypervisor.qemu_start import start
     from .resume import Resumption
 
     resumption = Resumption(state_dir)
-    vmm = start(resumption.machine(machine))
+    vmm = driver.load(machine.accel).start(resumption.machine(machine))
     import asyncio
 
     return asyncio.run(_go_on(sandbox_id, state_dir, config, machine, why, vmm, resumption))
@@ -157,14 +156,14 @@ async def serve(
     if not report({"event": "listening"}):
         vm.kill_for("nobody waits for it: its starter is gone")
     failed = await _come_up(sandbox, go_on or boot)
-    if not failed and boots and config.template == "auto":
+    if not failed and boots and config.template == "auto" and template.possible(vm.machine.accel):
         from .template import make_in_background
 
         make_in_background(config)
     if not failed and not config.linger:
         sandbox.spawn(_end_when_empty(sandbox))
     reason = failed or await vm.ended
-    await vm.qemu.close()
+    await vm.monitor.close()
     await sandbox.leave_network()
     await sandbox.lost(reason)
     await sandbox.settle(_DRAIN_BOUND)
@@ -185,6 +184,7 @@ def about(machine: Machine, why: str, vmm: Vmm, key: str) -> dict[str, Any]:
         "version": __version__,
         "vmm_pid": vmm.pid,
         "vmm_started": vmm.started,
+        "vmm_end_signal": vmm.end_signal,
         "accel": machine.accel,
         "accel_reason": why,
         "kernel": machine.kernel,
@@ -205,7 +205,7 @@ async def _cloned(vm: "VirtualMachine", found: template.Template, hostname: str)
         sys.stderr.write(f"template {found.key}: {error.message}; booting instead\n")
         template.remove(found.key)
         await vm.kill()
-        await vm.qemu.close()
+        await vm.monitor.close()
         return False
     finally:
         found.close()

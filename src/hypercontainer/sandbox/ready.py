@@ -93,7 +93,7 @@ class _Ready:
             await self._vm.clone(found, {"hostname": "ready"})
             found.close()
             await self._warm_up()
-            await self._vm.qemu.pause()
+            await self._vm.monitor.pause()
             sock.send(READY)
             request, fds = await self._wanted(sock)
         except (HyperError, OSError) as error:
@@ -161,7 +161,7 @@ class _Ready:
         except (HyperError, OSError) as error:
             sys.stderr.write(f"ready VM: {error}; booting instead\n")
             await vm.kill()
-            await vm.qemu.close()
+            await vm.monitor.close()
             # Without its state directory nobody waits for it any more.
             await moving
             machine, vmm, key = await self._boot_in_place(request, config, state_dir)

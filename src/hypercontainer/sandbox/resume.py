@@ -91,8 +91,8 @@ class Resumption:
         """
         vm = sandbox.vm
         async with vm.coming_up(vm.request_bound) as bound:
-            await vm.qemu.connect(bound)
-            version = await vm.qemu.version()
+            await vm.monitor.connect(bound)
+            version = await vm.monitor.version()
         if version != self._saved["machine"]["qemu"]:
             raise Conflict(
                 f"the snapshot is of QEMU {self._saved['machine']['qemu']}, and this is {version}:"
@@ -106,7 +106,7 @@ class Resumption:
         for disk in saved["disks"]:
             await sandbox.disks.restore(disk, self._request["disks"][disk["path"]])
         await self._plug_cards(sandbox)
-        await vm.qemu.load_devices(self._state, bound)
+        await vm.monitor.load_devices(self._state, bound)
         os.close(self._state)
         vm.control.restore(base64.b64decode(saved["control"]), saved["guest"])
         vm.guest = saved["guest"]
@@ -117,14 +117,14 @@ class Resumption:
         await vm.go_on({"hostname": sandbox.sandbox_id}, bound)
         for card in saved["cards"]:
             await vm.request(Code.DELETEINTERFACE, {"mac": card["mac"]})
-            await vm.qemu.unplug_network(card["net"])
+            await vm.monitor.unplug_network(card["net"])
 
     async def _plug_cards(self, sandbox: "Sandbox") -> None:
         """The cards that the guest knows, at taps that lead nowhere: it gets others instead."""
         for card in self._saved["cards"]:
             tap, _ = await asyncio.to_thread(new_tap)
             try:
-                await sandbox.vm.qemu.plug_network(card["net"], tap, card["mac"], card["slot"])
+                await sandbox.vm.monitor.plug_network(card["net"], tap, card["mac"], card["slot"])
             finally:
                 os.close(tap)
 

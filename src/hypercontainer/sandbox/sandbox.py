@@ -9,7 +9,7 @@ from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, VME
 from ..guest import spec
 from ..guest.fields import read_object
 from ..guest.protocol import Code
-from ..hypervisor.qemu import DiskKind
+from ..hypervisor.driver import DiskKind
 from ..system.tasks import Tasks
 from .cards import Cards
 from .config import VMConfig
@@ -55,7 +55,7 @@ class Sandbox:
     def own(self, vm: VirtualMachine, about: dict[str, Any]) -> None:
         """Take the VM; `about` is what the state file says of this process."""
         self.vm = vm
-        self.disks = Disks(vm.qemu)
+        self.disks = Disks(vm.monitor)
         self.cards = Cards(vm)
         self._own = about
         self.save()
@@ -338,7 +338,7 @@ class Sandbox:
         """Stop or continue the whole VM."""
         if self.status != ("running" if paused else "paused"):
             raise NotRunning(f"the virtual machine is {self.status}")
-        await (self.vm.qemu.pause() if paused else self.vm.qemu.resume())
+        await (self.vm.monitor.pause() if paused else self.vm.monitor.resume())
         self.status = "paused" if paused else "running"
         self.save()
         if not paused:

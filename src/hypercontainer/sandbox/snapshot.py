@@ -88,6 +88,9 @@ def _check(sandbox: "Sandbox") -> None:
     if sandbox.status != "running":
         hint = ": unpause it first" if sandbox.status == "paused" else ""
         raise NotRunning(f"the virtual machine is {sandbox.status}{hint}")
+    features = sandbox.vm.features
+    if not features.snapshots:
+        raise NotSupported(f"a virtual machine of {features.name} can't be saved")
     if sandbox.vm.machine.share or sandbox.follows_network:
         raise NotSupported(
             "the virtual machine has directories of the host or follows a network namespace,"
@@ -133,13 +136,13 @@ async def _still(vm: "VirtualMachine") -> AsyncIterator[_Still]:
     vm.streams.hold()
     try:
         await _all_sent(vm)
-        await vm.qemu.pause()
+        await vm.monitor.pause()
         try:
             await _all_received(vm)
             yield still
         finally:
             if not still.kept:
-                await vm.qemu.resume()
+                await vm.monitor.resume()
     finally:
         vm.streams.release()
 
@@ -171,7 +174,7 @@ async def _all_received(vm: "VirtualMachine") -> None:
     deadline = time.monotonic() + vm.request_bound
     waiting = True
     while waiting:
-        await vm.qemu.settle()
+        await vm.monitor.settle()
         waiting = False
         while any(_count(fd, termios.FIONREAD) for _, fd in _sockets(vm)):
             waiting = True
@@ -189,13 +192,13 @@ async def _save(
     try:
         state = os.open(os.path.join(directory, STATE), flags, 0o600)
         try:
-            await vm.qemu.save_devices(state)
+            await vm.monitor.save_devices(state)
         finally:
             os.close(state)
         size = await asyncio.to_thread(
             ram.copy,
             vm.vmm.pid,
-            await vm.qemu.ram_address(),
+            await vm.monitor.ram_address(),
             vm.machine.memory_mib << 20,
             memory,
         )
@@ -229,11 +232,11 @@ def _copy_disk(disk: dict[str, Any], directory: str) -> None:
 
 async def _describe(sandbox: "Sandbox", frozen: list[str]) -> dict[str, Any]:
     vm = sandbox.vm
-    slots = await vm.qemu.card_slots()
+    slots = await vm.monitor.card_slots()
     rest, following = vm.streams.state()
     return {
         "format": FORMAT,
-        "machine": {"qemu": await vm.qemu.version(), **fingerprint(vm.machine)},
+        "machine": {"qemu": await vm.monitor.version(), **fingerprint(vm.machine)},
         "config": sandbox.config.to_json(),
         "guest": vm.guest,
         "disks": sandbox.disks.to_json(),

@@ -15,10 +15,9 @@ import sys
 import tempfile
 from typing import Any
 
-from ..errors import HyperError, VMError
-from ..hypervisor import template
+from ..errors import HyperError, NotSupported, VMError
+from ..hypervisor import driver, template
 from ..hypervisor.machine import Machine
-from ..hypervisor.qemu_start import start
 from ..system import cgroups
 from .config import VMConfig
 
@@ -74,6 +73,8 @@ def _make(config: VMConfig, work: str) -> str:
     from .machines import machine_of
 
     machine, _ = machine_of("template", work, config)
+    if not template.possible(machine.accel):
+        raise NotSupported(f"the engine {machine.accel} has no templates: its VMs can't be cloned")
     name = template.key(machine)
     found = template.find(machine)
     if found is not None:
@@ -97,19 +98,19 @@ def _make(config: VMConfig, work: str) -> str:
 async def _boot_and_save(machine: Machine, work: str, state: str) -> dict[str, Any]:
     from .vm import VirtualMachine
 
-    vm = VirtualMachine(machine, start(machine), lambda event: None)
+    vm = VirtualMachine(machine, driver.load(machine.accel).start(machine), lambda event: None)
     await vm.open(os.path.join(work, "console.log"))
     try:
         guest = await vm.greet(None)
         fd = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            await vm.qemu.save_state(fd, _STORE_BOUND)
+            await vm.monitor.save_state(fd, _STORE_BOUND)
         finally:
             os.close(fd)
         return guest
     finally:
         await vm.kill()
-        await vm.qemu.close()
+        await vm.monitor.close()
 
 
 def main() -> int:

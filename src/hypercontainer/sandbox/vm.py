@@ -13,24 +13,16 @@ from ..errors import HyperError, VMError
 from ..guest.connection import ControlConnection
 from ..guest.protocol import Code
 from ..guest.streams import StreamChannel
+from ..hypervisor import driver
 from ..hypervisor.machine import Machine, Vmm, random_mac
-from ..hypervisor.qemu import Qemu
-from ..hypervisor.qemu_start import SHARE_TAG
 from ..hypervisor.template import Template
 from ..system import processes
 from ..system.patience import patience
 from .console import ConsoleLog
 
-# Seconds that an idle host needs at the most, by engine; scaled by its load.
-_BOOT_BOUND = {"kvm": 20.0, "tcg": 60.0}
-_REQUEST_BOUND = {"kvm": 30.0, "tcg": 90.0}
 _CLONE_BOUND = 5.0
 _RENEW_BOUND = 2.0
 _MAX_ERRORS = 8192
-_SHARE_OPTIONS = {
-    "9p": "trans=virtio,version=9p2000.L,msize=512000,cache=mmap,access=client",
-    "virtiofs": "",
-}
 # What QEMU's user-mode network expects of its guest.
 _USER_NIC = {"device": "eth0", "addresses": ["10.0.2.15/24"], "up": True}
 _USER_ROUTE = {"routes": [{"dest": "default", "gateway": "10.0.2.2", "device": "eth0"}]}
@@ -44,7 +36,8 @@ class VirtualMachine:
     ) -> None:
         self.machine = machine
         self.vmm = vmm
-        self.qemu = Qemu(vmm, kvm=machine.accel == "kvm")
+        self.monitor = driver.load(machine.accel).monitor(machine, vmm)
+        self.features = self.monitor.features
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.guest: dict[str, Any] = {}
         # The guest's names of containers, where they are others than ours: it is a copy of one
@@ -109,10 +102,11 @@ class VirtualMachine:
         said = self._errors.decode(errors="replace").strip().splitlines()
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
-            return f"QEMU was killed by signal {-code}"
+            return f"{self.features.name} was killed by signal {-code}"
         if code == 0:
             return "the guest ended the virtual machine"
-        return f"QEMU exited with code {code}: {said[-1] if said else 'it gave no reason'}"
+        why = said[-1] if said else "it gave no reason"
+        return f"{self.features.name} exited with code {code}: {why}"
 
     def kill_for(self, reason: str) -> None:
         """End the VM at once, with that as the reason (such as a broken protocol)."""
@@ -123,15 +117,15 @@ class VirtualMachine:
     async def greet(self, timeout: float | None) -> dict[str, Any]:
         """Wait until the guest is up; returns its greeting. Raises as `boot`."""
         async with self.coming_up(timeout) as bound:
-            await self.qemu.connect(bound)
+            await self.monitor.connect(bound)
             self.guest = await asyncio.shield(self.control.ready)
         return self.guest
 
     async def clone(self, template: Template, pod: dict[str, Any]) -> None:
         """Continue a template's guest and set it up as another. Raises as `boot`."""
         async with self.coming_up(_CLONE_BOUND * patience()) as bound:
-            await self.qemu.connect(bound)
-            await self.qemu.load_state(template.state_fd, bound)
+            await self.monitor.connect(bound)
+            await self.monitor.load_state(template.state_fd, bound)
             self.control.assume_ready(template.guest)
             self.guest = template.guest
             await self._set_up(pod, bound)
@@ -144,7 +138,7 @@ class VirtualMachine:
 
     async def go_on(self, pod: dict[str, Any], bound: float) -> None:
         """As `renew`, in at most `bound` seconds. Raises VMError."""
-        await self.qemu.resume()
+        await self.monitor.resume()
         await self.control.request(Code.STARTPOD, identity(pod), timeout=bound)
 
     async def boot(self, timeout: float | None, pod: dict[str, Any]) -> None:
@@ -155,14 +149,14 @@ class VirtualMachine:
         up; the error ends with the console's last lines.
         """
         async with self.coming_up(timeout) as bound:
-            await self.qemu.connect(bound)
+            await self.monitor.connect(bound)
             self.guest = await asyncio.shield(self.control.ready)
             await self._set_up(pod, bound)
 
     @asynccontextmanager
     async def coming_up(self, timeout: float | None) -> AsyncIterator[float]:
         """Bound the body, and turn its failure into what the console and QEMU said."""
-        bound = timeout or _BOOT_BOUND[self.machine.accel] * patience()
+        bound = timeout or self.features.boot_seconds * patience()
         try:
             async with asyncio.timeout(bound):
                 yield bound
@@ -177,7 +171,7 @@ class VirtualMachine:
         if (server := self.vmm.server) is not None:
             # Not before: a VM with it can't be saved as a template.
             with server.socket:
-                await self.qemu.plug_share(server.socket.fileno(), SHARE_TAG)
+                await self.monitor.plug_share(server.socket.fileno(), driver.SHARE_TAG)
         await self.control.request(Code.STARTPOD, self._setup(pod), timeout=bound)
         if self.machine.network == "user":
             # A clone's card has the address of its template's.
@@ -191,15 +185,15 @@ class VirtualMachine:
         hint = f"; the console's last line: {last}" if last else "; the console is empty"
         return VMError(
             f"the virtual machine did not start: {reason}{hint}",
-            detail=f"console:\n{tail}\nQEMU: {self._errors.decode(errors='replace')}",
+            detail=f"console:\n{tail}\nVMM: {self._errors.decode(errors='replace')}",
         )
 
     def _setup(self, pod: dict[str, Any]) -> dict[str, Any]:
         payload = identity(pod)
         if self.machine.share:
-            driver = self.machine.share_driver
-            options = _SHARE_OPTIONS[driver]
-            payload["share"] = {"tag": SHARE_TAG, "fstype": driver, "options": options}
+            kind = self.machine.share_driver
+            options = self.features.shares[kind]
+            payload["share"] = {"tag": driver.SHARE_TAG, "fstype": kind, "options": options}
         return payload
 
     async def request(self, code: Code, payload: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -211,7 +205,7 @@ class VirtualMachine:
     @property
     def request_bound(self) -> float:
         """Seconds that a request may take under this load."""
-        return _REQUEST_BOUND[self.machine.accel] * patience()
+        return self.features.request_seconds * patience()
 
     def _as_the_guest_says(self, payload: dict[str, Any]) -> dict[str, Any]:
         names = self.guest_names

@@ -188,8 +188,8 @@ class WarmUp:
         try:
             writable = f"/proc/self/fd/{upper}"
             numbers = [
-                await vm.qemu.plug_disk(os.path.join(directory, _LAYER), read_only=True),
-                await vm.qemu.plug_disk(writable, read_only=False),
+                await vm.monitor.plug_disk(os.path.join(directory, _LAYER), read_only=True),
+                await vm.monitor.plug_disk(writable, read_only=False),
             ]
         finally:
             os.close(upper)
@@ -201,7 +201,7 @@ class WarmUp:
         }
         await self._run(vm, rootfs)
         for number in numbers:
-            await vm.qemu.unplug_disk(number)
+            await vm.monitor.unplug_disk(number)
 
     async def _run(self, vm: VirtualMachine, rootfs: dict[str, Any]) -> None:
         config = _config()

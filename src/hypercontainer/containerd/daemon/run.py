@@ -63,7 +63,7 @@ class Settings:
 
 def settings(arguments: argparse.Namespace) -> Settings:
     """The settings of flags. Raises BadRequest."""
-    options = {"driver": arguments.driver.replace("qemu", "auto"), "template": arguments.template}
+    options = {"driver": arguments.driver, "template": arguments.template}
     for name in ("kernel", "initrd", "bios", "cbfs"):
         path = getattr(arguments, name)
         if path is not None:

@@ -7,13 +7,13 @@ As `ConfigPath` of containerd's CRI plugin, `ctr run --runtime-config-path`, and
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BadRequest, HyperError
+from ...hypervisor.engines import CHOICES
 from ...oci.making import Settings
 
 if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as AnyMessage
 
 MAX_FILE = 1 << 20
-_DRIVERS = ("auto", "kvm", "tcg")
 _TEMPLATES = ("auto", "use", "off")
 _SHARES = ("9p", "virtiofs")
 _WORDS = {str: "string", int: "whole number", bool: "boolean"}
@@ -98,7 +98,7 @@ def settings(table: dict[str, Any], where: str, root: str) -> Settings:
             raise BadRequest(f"{where}: unknown option {name!r}: there are {known}")
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise BadRequest(f"{where}: {name}: {value!r} is no {_WORDS[kind]}")
-    choices_of = (("driver", _DRIVERS), ("template", _TEMPLATES), ("share", _SHARES))
+    choices_of = (("driver", CHOICES), ("template", _TEMPLATES), ("share", _SHARES))
     for name, choices in choices_of:
         if name in table and table[name] not in choices:
             raise BadRequest(f"{where}: {name}: {table[name]!r} is none of {', '.join(choices)}")
