@@ -13,14 +13,19 @@
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "failure.h"
 #include "loop.h"
 #include "path.h"
+#include "ports.h"
 
 #define MODULES_DIR "/modules"
+#define CONTROL_PORT "sh.hyper.channel.0"
+#define STREAM_PORT "sh.hyper.channel.1"
 #define PORT_WAIT_MS 10000
+#define COMMAND_LINE 4096
 #define CONTAINERS_GROUP "/sys/fs/cgroup/containers"
 #define RESERVE (12u << 20)
 
@@ -165,7 +170,7 @@ static int try_port(const char *name)
     return fd;
 }
 
-int boot_open_port(const char *name)
+static int open_port(const char *name)
 {
     int64_t end = monotonic_ms() + PORT_WAIT_MS;
     for (;;) {
@@ -176,4 +181,35 @@ int boot_open_port(const char *name)
             die("port %s did not appear within %d s", name, PORT_WAIT_MS / 1000);
         usleep(1000);
     }
+}
+
+/* A line that is not there opens, but has no settings. */
+static int open_line(const char *name)
+{
+    char path[PORT_NAME + 8];
+    struct termios settings;
+    snprintf(path, sizeof path, "/dev/%s", name);
+    int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0 || tcgetattr(fd, &settings) < 0)
+        die("port %s, which the command line names: %s", name, error_text(errno));
+    cfmakeraw(&settings);
+    settings.c_iflag |= IGNBRK | IGNPAR;
+    settings.c_cflag |= CLOCAL | CREAD;
+    cfsetspeed(&settings, B115200);
+    if (tcsetattr(fd, TCSANOW, &settings) < 0)
+        die("port %s: %s", name, error_text(errno));
+    return fd;
+}
+
+void boot_open_ports(int *control, int *streams)
+{
+    static char line[COMMAND_LINE];
+    struct ports ports;
+    if (read_file("/proc/cmdline", line, sizeof line) < 0)
+        die("/proc/cmdline: %s", error_text(errno));
+    enum ports_result result = ports_parse(line, &ports);
+    if (result == PORTS_MALFORMED)
+        die("hyper.ports: not two ports such as ttyS0,ttyS1");
+    *control = result == PORTS_NAMED ? open_line(ports.control) : open_port(CONTROL_PORT);
+    *streams = result == PORTS_NAMED ? open_line(ports.streams) : open_port(STREAM_PORT);
 }

@@ -2,13 +2,12 @@
 #ifndef HYPER_BOOT_H
 #define HYPER_BOOT_H
 
-#define CONTROL_PORT "sh.hyper.channel.0"
-#define STREAM_PORT "sh.hyper.channel.1"
-
 void boot_mounts(void);
 void boot_limits(void);
 void boot_modules(void); /* /modules/NN-NAME.ko, in the order of their names */
 void boot_cgroups(void);
-int boot_open_port(const char *name); /* waits for it; ends the VM if it does not come */
+/* The channels to the host: of virtio-serial, or what the command line names (ports.h). Waits for
+ * them; ends the VM if they don't come. */
+void boot_open_ports(int *control, int *streams);
 
 #endif

@@ -60,8 +60,9 @@ int main(void)
     boot_cgroups();
     loop_init();
     watch_children();
-    int control = boot_open_port(CONTROL_PORT);
-    streams_init(boot_open_port(STREAM_PORT));
+    int control, streams;
+    boot_open_ports(&control, &streams);
+    streams_init(streams);
     control_init(control);
     for (bool more = true;;) {
         int bound = power_tick();
