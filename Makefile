@@ -13,7 +13,7 @@ UNITDIR := $(PREFIX)/lib/systemd/system
 
 .PHONY: help setup demo test test-unit test-engines test-conformance test-containerd \
 	test-crashes soak lab lab-xen lint format fuzz-api hyperkernel \
-	distribution-kernel kernel initrd firmware cbfs hyperstart giveback fuzz bench install clean
+	distribution-kernel kernel initrd firmware cbfs iso hyperstart giveback fuzz bench install clean
 
 help:
 	@echo 'make demo         set up, then run a container image in a VM of its own (as root)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make giveback     build what gives memory of VMs back to the host (part of initrd)'
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
 	@echo 'make cbfs         kernel and initrd in a flash that VMs can boot from: cbfs.rom'
+	@echo 'make iso          kernel and initrd on a CD that a PC boots from: hyper.iso'
 	@echo 'make test-unit    the tests that start no VM'
 	@echo 'make test-engines runv under Docker, Podman and containerd (as root)'
 	@echo 'make test-containerd'
@@ -85,6 +86,11 @@ cbfs: kernel firmware
 	@tools/setup firmware
 	@$(PYTHON) -m firmware.cbfs $(if $(KERNEL),--kernel $(KERNEL)) $(if $(INITRD),--initrd $(INITRD)) \
 		$(CACHE)/cbfs.rom
+
+iso: kernel
+	@tools/setup iso
+	@$(PYTHON) -m hyperkernel.iso $(if $(KERNEL),--kernel $(KERNEL)) $(if $(INITRD),--initrd $(INITRD)) \
+		$(CACHE)/hyper.iso
 
 hyperstart:
 	@tools/setup run
