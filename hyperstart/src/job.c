@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "job.h"
 
 #include <errno.h>

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -11,16 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/io.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "loop.h"
 #include "path.h"
+#include "pci.h"
 
 #define WAIT_MS 5000 /* for a hot-plugged card */
-#define EJECT_PORT 0xae08
-#define BUS_PORT 0xae10
 
 struct netlink_request {
     struct nlmsghdr header;
@@ -139,7 +136,7 @@ static int find_interface(const struct interface_spec *spec, struct failure *fai
             return index;
         if (!scanned) {
             scanned = true;
-            write_file("/sys/bus/pci/rescan", "1");
+            pci_rescan();
             continue;
         }
         if (monotonic_ms() > end)
@@ -278,54 +275,17 @@ int net_setup_interface(const struct interface_spec *spec, struct failure *failu
     return 0;
 }
 
-/* The PCI slot of a card, -1 for an interface that is none. */
-static int pci_slot(int index, char *address, size_t size)
-{
-    char name[IF_NAMESIZE], path[128], device[PATH_MAX];
-    unsigned slot;
-    snprintf(path, sizeof path, "/sys/class/net/%s/device", if_indextoname(index, name));
-    if (!realpath(path, device)) /* …/pci0000:00/0000:00:05.0/virtio3 */
-        return -1;
-    char *end = strrchr(device, '/');
-    *end = '\0';
-    char *start = strrchr(device, '/');
-    if (!start || strncmp(start, "/0000:00:", 9) != 0)
-        return -1;
-    slot = (unsigned)strtoul(start + 9, NULL, 16);
-    if (slot > 31)
-        return -1;
-    snprintf(address, size, "%s", start + 1);
-    return (int)slot;
-}
-
-/*
- * Let the host have a card back. The kernel has no ACPI here, so the machine's hot-plug
- * registers (QEMU's docs/specs/acpi_pci_hotplug) are written by hand: the bus, then the slot.
- */
-static int eject(int slot, const char *address, struct failure *failure)
-{
-    char path[128];
-    snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/remove", address);
-    if (write_file(path, "1") < 0)
-        return fail_errno(failure, "removal of network card %s", address);
-    if (ioperm(EJECT_PORT, 4, 1) < 0 || ioperm(BUS_PORT, 4, 1) < 0)
-        return fail_errno(failure, "hot-plug ports");
-    outl(0, BUS_PORT);
-    outl(1u << slot, EJECT_PORT);
-    return 0;
-}
-
 /* Virtual interfaces are deleted, cards ejected. */
 int net_delete_interface(const struct interface_spec *spec, struct failure *failure)
 {
     struct netlink_request request;
     int index = spec->mac ? index_by_mac(spec->mac) : (int)if_nametoindex(spec->device);
-    char address[32];
+    char name[IF_NAMESIZE], device[64], address[32];
     if (!index)
         return 0;
-    int slot = pci_slot(index, address, sizeof address);
-    if (slot >= 0)
-        return eject(slot, address, failure);
+    snprintf(device, sizeof device, "/sys/class/net/%s/device", if_indextoname(index, name));
+    if (pci_address(device, address, sizeof address))
+        return pci_eject(address, failure);
     begin_link(&request, RTM_DELLINK, index);
     return transact(&request) < 0 ? fail_errno(failure, "network interface") : 0;
 }

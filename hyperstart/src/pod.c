@@ -16,6 +16,7 @@
 #include "mounts.h"
 #include "net.h"
 #include "path.h"
+#include "pci.h"
 
 #define SHARE_WAIT_MS 10000
 
@@ -75,7 +76,7 @@ static int mount_when_there(const struct pod_spec *spec)
         if (!absent || monotonic_ms() > end)
             return result;
         if (!scanned)
-            write_file("/sys/bus/pci/rescan", "1");
+            pci_rescan();
         else
             usleep(5000);
     }

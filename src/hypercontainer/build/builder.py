@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadRequest, HyperError, NotFound, NotSupported, ProgramError
+from ..guest import platforms
 from ..images import Auth, Image
 from ..images.pruning import FINAL
 from ..images.reference import parse as parse_name
+from ..pods.architecture import check_platform
 from ..pods.model import now
 from ..pods.service import PodService
 from .context import leave_out, read_context, small_file
@@ -176,19 +178,21 @@ class Builder:
         begin = stage.begin
         self._announce(begin)
         platform = self._expanded(begin, begin.platform, globals_)
-        if platform not in ("", PLATFORM, "linux", "amd64"):
-            raise NotSupported(
-                failed(begin.line, f"--platform={platform}: only {PLATFORM} is supported").message
-            )
+        try:
+            platform = platforms.normal(platform)
+        except NotSupported as error:
+            raise NotSupported(failed(begin.line, error.message).message) from None
         if not base:
             raise failed(begin.line, "the image's name is empty")
         earlier = find_stage_by_name(stages[: stage.number], base)
         if earlier is not None:
             return self._states[earlier.number].copy()
         if base == "scratch":
-            return State(document={"os": "linux", "architecture": "amd64"}, key="scratch")
+            system, architecture = (platform or PLATFORM).split("/")
+            about = {"os": system, "architecture": architecture}
+            return State(document=about, key=f"scratch {architecture}")
         try:
-            image = await self._base_image(base)
+            image = await self._base_image(base, platform)
         except HyperError as error:
             error.message = failed(begin.line, error.message).message
             raise
@@ -196,15 +200,20 @@ class Builder:
         document = {k: v for k, v in image.config.items() if k != "rootfs"}
         return State(image.id, document, image.id)
 
-    async def _base_image(self, name: str) -> Image:
-        """An image that is here, or is pulled. Raises what a pull does."""
+    async def _base_image(self, name: str, platform: str) -> Image:
+        """An image that is here, or is pulled; with a `platform`, the one for that.
+
+        Raises what a pull does.
+        """
         try:
             if not self._options.pull:
-                return self._images.get(name)
+                image = self._images.get(name)
+                check_platform(image, platform, name)
+                return image
         except NotFound:
             pass
         auth = self._options.auths.get(parse_name(name).host)
-        return await self._images.pull(name, auth=auth, progress=self._tell)
+        return await self._images.pull(name, auth=auth, progress=self._tell, platform=platform)
 
     def _triggers(self, state: State, stage: Stage) -> list[Instruction]:
         """The ONBUILD instructions of the base image, which hold once."""
@@ -394,7 +403,7 @@ class Builder:
         """The image of an earlier stage, or another image."""
         stage = find_stage(stages, name)
         if stage is None:
-            return (await self._base_image(name)).id
+            return (await self._base_image(name, "")).id
         if stage.number not in self._states:
             raise BadRequest(f"COPY --from={name}: that stage is not before this one")
         return self._states[stage.number].image

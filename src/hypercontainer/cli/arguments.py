@@ -211,3 +211,13 @@ def filters(items: Iterable[str]) -> dict[str, list[str]]:
             raise UsageError(f"--filter: {item!r} is not KEY=VALUE")
         found.setdefault(key.strip().lower(), []).append(value.strip())
     return found
+
+
+def add_platform(parser: Parser) -> None:
+    """The option `--platform`."""
+    parser.add_argument(
+        "--platform",
+        default="",
+        metavar="OS/ARCHITECTURE",
+        help="which of the image's platforms: linux/amd64 (default), linux/arm64",
+    )

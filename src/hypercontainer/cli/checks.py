@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import HyperError
 from ..guest import kernel as guest_kernel
-from ..hypervisor import accel, qemu_start
+from ..guest.platforms import ARCHITECTURES, NATIVE
+from ..hypervisor import accel, foreign, qemu_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ _MIB = 1 << 20
 _DISK_MIN, _DISK_GOOD = 256 * _MIB, 2048 * _MIB
 _MEMORY_MIN, _MEMORY_GOOD = 192 * _MIB, 512 * _MIB
 _ROOT = "/var/lib/hyper"
+_OWN = ARCHITECTURES[NATIVE].platform
 
 
 class Check(NamedTuple):
@@ -54,6 +56,7 @@ def all_checks(session: Session) -> Iterator[Check]:
     yield _initrd(image)
     kvm = _kvm(image if qemu.verdict == "ok" else None)
     yield kvm
+    yield _platforms()
     if qemu.verdict == "ok":
         yield _emulation(kvm)
         yield _sharing()
@@ -207,6 +210,16 @@ def _emulation(kvm: Check) -> Check:
         "this QEMU has no TCG: only KVM can run guests",
         f"install {qemu_start.PACKAGE}",
     )
+
+
+def _platforms() -> Check:
+    """Whose images run; the host's own are what the other checks are about."""
+    found = foreign.platforms()
+    lacking = [text.partition(": ") for name, text in found.items() if text and name != _OWN]
+    able = [name for name, text in found.items() if not text or name == _OWN]
+    messages = [", ".join(able), *(message for message, _, _ in lacking)]
+    remedies = [remedy for _, _, remedy in lacking]
+    return Check("platforms", "ok", "; ".join(messages), "; ".join(remedies))
 
 
 def _sharing() -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from ..errors import HyperError, NotFound
-from .arguments import UsageError
+from .arguments import UsageError, add_platform
 from .containers import for_each
 from .formats import add_template, print_by_template
 from .output import age, human_size, local_time, print_json, print_table, short_id, show
@@ -117,22 +117,28 @@ def _matches(wanted: str, repository: str, tag: str) -> bool:
 def configure_pull(parser: Parser) -> None:
     """Options of `pull`."""
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    add_platform(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE[:TAG|@DIGEST]")
 
 
 def command_pull(session: Session, args: argparse.Namespace) -> int:
     """`hyper pull`."""
     client = session.client()
-    return for_each(session, args.images, lambda image: pull_image(client, image, quiet=args.quiet))
+
+    def pull(image: str) -> None:
+        pull_image(client, image, platform=args.platform, quiet=args.quiet)
+
+    return for_each(session, args.images, pull)
 
 
-def pull_image(client: Client, image: str, *, quiet: bool = False) -> None:
+def pull_image(client: Client, image: str, *, platform: str = "", quiet: bool = False) -> None:
     """Pull with progress on stderr, and with the credentials of ~/.docker/config.json."""
     from .progress import show_progress
     from .registry_auth import header_for
 
     try:
-        show_progress(client.pull(image, registry_auth=header_for(image)), quiet=quiet)
+        lines = client.pull(image, registry_auth=header_for(image), platform=platform)
+        show_progress(lines, quiet=quiet)
     except NotFound as error:
         if image in error.message:
             raise

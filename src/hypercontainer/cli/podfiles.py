@@ -84,33 +84,35 @@ def create(client: Client, spec: dict[str, Any], pull: str) -> CreatedPod:
     from .images import pull_image
 
     if pull == "always":
-        for image in _images(spec):
-            pull_image(client, image)
+        for image, platform in _images(spec):
+            pull_image(client, image, platform=platform)
     try:
         return client.create_pod(spec)
     except NotFound as error:
         if pull != "missing" or "image" not in error.message:
             raise
-    for image in _images(spec):
+    for image, platform in _images(spec):
         try:
-            client.inspect_image(image)
+            client.inspect_image(image, platform=platform)
         except NotFound:
             tell(f"Unable to find image '{image}' locally")
-            pull_image(client, image)
+            pull_image(client, image, platform=platform)
     return client.create_pod(spec)
 
 
-def _images(spec: dict[str, Any]) -> list[str]:
-    """The images that a specification names; hyperd says what is wrong with it."""
+def _images(spec: dict[str, Any]) -> list[tuple[str, str]]:
+    """The images that a specification names, and for which platforms.
+
+    hyperd says what is wrong with it.
+    """
     containers = next((v for k, v in spec.items() if k.lower() == "containers"), None)
-    found = [
-        value
+    given = [
+        {key.lower(): value for key, value in container.items()}
         for container in (containers if isinstance(containers, list) else [])
         if isinstance(container, dict)
-        for key, value in container.items()
-        if key.lower() == "image" and isinstance(value, str)
     ]
-    return list(dict.fromkeys(found))
+    found = [(keys["image"], str(keys.get("platform") or "")) for keys in given if "image" in keys]
+    return list(dict.fromkeys(pair for pair in found if isinstance(pair[0], str)))
 
 
 def report(created: CreatedPod, begun: float) -> None:

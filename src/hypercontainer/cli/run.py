@@ -10,6 +10,7 @@ from ..errors import HyperError, NotFound
 from . import health, limit_options, mounts, network_options, podfiles
 from .arguments import (
     UsageError,
+    add_platform,
     environment,
     labels,
     memory_mib,
@@ -89,6 +90,7 @@ def configure_create(parser: Parser) -> argparse.Action:
         default="missing",
         help="when to pull the image (default: missing)",
     )
+    add_platform(parser)
     add_log_options(parser)
     limit_options.add_options(parser)
     mounts.add_options(parser)
@@ -166,6 +168,7 @@ def pod_spec(args: argparse.Namespace, image: str, command: list[str]) -> dict[s
         restart=args.restart,
         health=health.described(args),
         log=log_of(args),
+        platform=args.platform,
     )
 
 
@@ -202,7 +205,7 @@ def _add(client: Client, args: argparse.Namespace, container: dict[str, Any]) ->
     from .images import pull_image
 
     tell(f"Unable to find image '{container['image']}' locally")
-    pull_image(client, container["image"])
+    pull_image(client, container["image"], platform=args.platform)
     return client.create_container(args.pod, container)
 
 
@@ -299,7 +302,7 @@ def create(
     from .images import pull_image
 
     def fetch() -> None:
-        pull_image(client, image)
+        pull_image(client, image, platform=described["containers"][0].get("platform", ""))
 
     if pull == "always":
         signals.uncaught(fetch) if signals else fetch()

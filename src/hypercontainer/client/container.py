@@ -270,6 +270,6 @@ def _created(client: Client, image: str, wanted: dict[str, Any], pull: bool) -> 
     except NotFound as error:
         if not pull or "image" not in error.message:
             raise
-    for _ in client.pull(image):
+    for _ in client.pull(image, platform=wanted["containers"][0].get("platform", "")):
         pass
     return client.create_pod(wanted)["Containers"][0]

@@ -31,15 +31,25 @@ class ImageCalls:
         found: list[ImageSummary] = self._http.request("GET", "/images/json", {"all": all}).json()
         return found
 
-    def inspect_image(self, image: str) -> dict[str, Any]:
-        """Everything about an image. Raises NotFound."""
-        return dict(self._http.request("GET", "/image/json", {"imageName": image}).json())
+    def inspect_image(self, image: str, *, platform: str = "") -> dict[str, Any]:
+        """Everything about an image. Raises NotFound, also when it is for another platform."""
+        params: Params = {"imageName": image, "platform": platform or None}
+        return dict(self._http.request("GET", "/image/json", params).json())
 
-    def pull(self, image: str, *, registry_auth: str | None = None) -> Iterator[Progress]:
-        """Pull an image; yields its progress. `registry_auth` is the X-Registry-Auth header."""
+    def pull(
+        self, image: str, *, registry_auth: str | None = None, platform: str = ""
+    ) -> Iterator[Progress]:
+        """Pull an image; yields its progress. `registry_auth` is the X-Registry-Auth header.
+
+        `platform` is OS/ARCHITECTURE, "" for the host's.
+        """
         headers = {"X-Registry-Auth": registry_auth} if registry_auth else {}
         response = self._http.request(
-            "POST", "/image/create", {"imageName": image}, headers=headers, timeout=IDLE_TIMEOUT
+            "POST",
+            "/image/create",
+            {"imageName": image, "platform": platform or None},
+            headers=headers,
+            timeout=IDLE_TIMEOUT,
         )
         return checked(response.lines())
 

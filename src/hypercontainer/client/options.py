@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         `user` is USER[:GROUP], `workdir` a path; `entrypoint` takes the image's place; `volumes`
         has for a path in the container a volume's name or an absolute path of the host, maybe
         with ":ro" after it; `read_only` is about the root file system. `name` is the
-        container's and its pod's. `pod_keys` and `container_keys` are further keys of the
-        specification (docs/pod-spec.md). With `pull` false a missing image is an error.
+        container's and its pod's; `platform` is the image's, OS/ARCHITECTURE. `pod_keys` and
+        `container_keys` are further keys of the specification (docs/pod-spec.md). With `pull`
+        false a missing image is an error.
         """
 
         env: Mapping[str, str]
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         name: str
         hostname: str
         labels: Mapping[str, str]
+        platform: str
         pod_keys: Mapping[str, Any]
         container_keys: Mapping[str, Any]
         pull: bool
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
 _MEMORY = re.compile(r"(\d{1,9})([mg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 NAMES = (
     *("env", "files", "memory", "cpus", "network", "user", "workdir", "entrypoint", "volumes"),
-    *("read_only", "name", "hostname", "labels", "pod_keys", "container_keys", "pull"),
+    *("read_only", "name", "hostname", "labels", "platform", "pod_keys", "container_keys"),
+    "pull",
 )
 
 
@@ -89,6 +92,7 @@ def described(
         read_only=options.get("read_only", False),
         memory_mib=memory_mib(options.get("memory", 128)),
         cpus=options.get("cpus", 1),
+        platform=options.get("platform", ""),
         container_keys=container_keys,
         pod_keys=options.get("pod_keys"),
     )

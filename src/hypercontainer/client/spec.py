@@ -32,14 +32,15 @@ def pod(
     restart: str = "",
     health: Mapping[str, object] | None = None,
     log: Mapping[str, object] | None = None,
+    platform: str = "",
     container_keys: Mapping[str, Any] | None = None,
     pod_keys: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A pod of one container, which has the pod's name (docs/pod-spec.md lists the keys).
 
     `user` is USER[:GROUP]; `volumes` has objects {path, readOnly, detail?};
-    `log` is {type?, config?}; `container_keys` and `pod_keys` are further
-    keys of the container and the pod.
+    `log` is {type?, config?}; `platform` is OS/ARCHITECTURE; `container_keys` and
+    `pod_keys` are further keys of the container and the pod.
     What is empty or None is left out: then the image or hyperd decides.
     """
     container: dict[str, Any] = {
@@ -57,6 +58,7 @@ def pod(
         "tty": tty,
         "readOnly": read_only,
         "restartPolicy": restart,
+        "platform": platform,
         **(container_keys or {}),
         "health": dict(health or {}),
     }

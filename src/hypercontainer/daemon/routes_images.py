@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
-import platform
 from typing import Any
 
 from aiohttp import web
 
 from ..build.settings import with_changes
 from ..errors import NotSupported
+from ..guest import platforms
 from ..images import Image
 from ..images.auth import from_header
 from ..images.making import Packed
 from ..images.pruning import is_between
+from ..pods.architecture import check_platform
 from ..pods.model import now
 from ..pods.views import unix_time
 from . import params
@@ -22,7 +23,6 @@ from .routes_making import lines_of, name_of
 from .routing import LINES, TAR, Body, Route, flag, json_value, text, texts
 
 _CHUNK = 1 << 20
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -34,10 +34,12 @@ async def create(request: web.Request) -> web.StreamResponse:
     if tag:
         name = f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
     auth = from_header(request.headers.get("X-Registry-Auth", ""))
+    platform = platforms.normal(request.query.get("platform", ""))
     stream = LineStream(request)
 
     async def pull() -> None:
-        await of(request).images.pull(name, auth=auth, progress=stream.progress)
+        images = of(request).images
+        await images.pull(name, auth=auth, progress=stream.progress, platform=platform)
         of(request).pods.events.emit("image", "pull", name, {"name": name})
 
     return await stream.run(pull())
@@ -53,7 +55,7 @@ async def _import_archive(request: web.Request) -> web.StreamResponse:
     created = now()
     config: dict[str, Any] = {
         "created": created,
-        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "architecture": platforms.NATIVE,
         "os": "linux",
         "config": with_changes({}, lines_of(request.query.getall("changes", []))),
         "history": [{"created": created, "comment": message or "Imported from -"}],
@@ -127,7 +129,9 @@ async def original_listing(request: web.Request) -> web.Response:
 
 async def inspect(request: web.Request) -> web.Response:
     """Everything about an image, in Docker's form."""
-    image = of(request).images.get(params.text(request, "imageName"))
+    name = params.text(request, "imageName")
+    image = of(request).images.get(name)
+    check_platform(image, platforms.normal(request.query.get("platform", "")), name)
     return web.json_response(
         {
             "Id": image.id,
@@ -170,6 +174,7 @@ async def remove(request: web.Request) -> web.Response:
 
 
 IMAGE = text("imageName", "name or id", required=True)
+PLATFORM = text("platform", "only an image for that platform, such as `linux/arm64`")
 ROUTES = [
     Route(
         "POST",
@@ -177,6 +182,7 @@ ROUTES = [
         create,
         text("imageName", "the image to pull"),
         text("tag"),
+        text("platform", "which of its platforms: `linux/amd64` (the default) or `linux/arm64`"),
         text("fromSrc", "`-`: import the body, a tar archive of a root file system"),
         text("repo", "import: the new image's name"),
         text("message", "import: for its history"),
@@ -212,7 +218,7 @@ ROUTES = [
         original=("filter", "filters"),
         answer='`{imagesList: ["repository:tag:id:created:size"]}`',
     ),
-    Route("GET", "/image/json", inspect, IMAGE, answer="everything, in Docker's form"),
+    Route("GET", "/image/json", inspect, IMAGE, PLATFORM, answer="everything, in Docker's form"),
     Route(
         "DELETE",
         "/image",

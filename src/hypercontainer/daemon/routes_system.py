@@ -8,6 +8,7 @@ import socket
 from aiohttp import web
 
 from .. import __version__
+from ..hypervisor import foreign
 from ..pods.model import Status
 from .context import of
 from .metrics import metrics
@@ -69,11 +70,16 @@ async def info(request: web.Request) -> web.Response:
             "ExecutionDriver": f"qemu ({context.config.engine})",
             "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "NCPU": os.cpu_count(),
+            "Platforms": await asyncio.to_thread(_platforms),
             "Operating System": _os_name(),
             "KernelVersion": platform.release(),
             "Version": __version__,
         }
     )
+
+
+def _platforms() -> list[str]:
+    return [name for name, trouble in foreign.platforms().items() if not trouble]
 
 
 async def _qemu() -> str:

@@ -8,10 +8,12 @@ import os
 from typing import NamedTuple
 
 from ..errors import NotFound
+from .platforms import ARCHITECTURES, NATIVE
 
 CACHE = "/var/cache/hyper"
 # Where `make install` puts them.
 INSTALLED = "/var/lib/hyper"
+INITRD = "hyper-initrd.img"
 
 
 class GuestImage(NamedTuple):
@@ -36,10 +38,12 @@ def cache_directory() -> str:
 
 def _candidates(flavour: str) -> list[GuestImage]:
     cache = cache_directory()
-    initrd = f"{cache}/hyper-initrd.img"
+    initrd = f"{cache}/{INITRD}"
     if flavour:
-        kernels = (f"{cache}/hyperkernel-{flavour}/vmlinux", f"{INSTALLED}/kernel-{flavour}")
-        initrds = (initrd, f"{INSTALLED}/hyper-initrd.img")
+        own = flavour in ARCHITECTURES
+        file, name = ("Image", f"hyper-initrd-{flavour}.img") if own else ("vmlinux", INITRD)
+        kernels = (f"{cache}/hyperkernel-{flavour}/{file}", f"{INSTALLED}/kernel-{flavour}")
+        initrds = (f"{cache}/{name}", f"{INSTALLED}/{name}")
         return [GuestImage(*pair, flavour) for pair in zip(kernels, initrds, strict=True)]
     return [
         GuestImage(f"{cache}/hyperkernel/vmlinux", initrd, "hyperkernel"),
@@ -53,13 +57,20 @@ def _candidates(flavour: str) -> list[GuestImage]:
 def find(kernel: str | None = None, initrd: str | None = None, flavour: str = "") -> GuestImage:
     """The kernel and initrd to boot: those named, else hyperkernel, else the distribution's.
 
-    A `flavour` is a hyperkernel for a hypervisor that needs another one. Raises NotFound, with
-    what to do about it.
+    A `flavour` is a hyperkernel for a hypervisor that needs another one, or for an architecture
+    other than the host's, by its name. Raises NotFound, with what to do about it.
     """
+    if flavour == NATIVE:
+        flavour = ""
     if kernel is None and initrd is None:
         for image in _candidates(flavour):
             if os.path.exists(image.kernel) and os.path.exists(image.initrd):
                 return image
+        if flavour in ARCHITECTURES:
+            about = ARCHITECTURES[flavour]
+            raise NotFound(
+                f"no guest kernel for {about.platform} found: run `make {about.kernel_target}`"
+            )
         target = f"hyperkernel-{flavour}" if flavour else "hyperkernel"
         raise NotFound(
             f"no guest kernel found: run `make {target} initrd`, or set Kernel and Initrd"

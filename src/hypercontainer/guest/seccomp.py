@@ -1,7 +1,7 @@
 """linux.seccomp of an OCI configuration (runtime-spec 1.1, config-linux.md "Seccomp") as BPF.
 
 libseccomp, which every Debian has, compiles the filter for the guest's
-architecture; the guest only loads it.
+architecture (seccomp_arch_add(3)); the guest only loads it.
 """
 
 import base64
@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 from ..errors import BadRequest, NotSupported
+from .platforms import NATIVE
 
 _ACT_KILL_PROCESS = 0x80000000
 _ACT_KILL_THREAD = 0x00000000
@@ -45,13 +46,19 @@ _FLAGS = {
     "SECCOMP_FILTER_FLAG_LOG": 2,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4,
 }
-# x86 guests run 32-bit and x32 programs too; architectures of other machines mean nothing there.
 ARCHITECTURES = {
     "SCMP_ARCH_X86_64": 0xC000003E,
     "SCMP_ARCH_X86": 0x40000003,
     "SCMP_ARCH_X32": 0x4000003E,
+    "SCMP_ARCH_AARCH64": 0xC00000B7,
 }
-_NATIVE = "SCMP_ARCH_X86_64"
+# Those of which programs run in a guest, its own first; others mean nothing there.
+_OF_GUEST = {
+    "amd64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
+    "arm64": ("SCMP_ARCH_AARCH64",),
+}
+# x32's numbers are those of x86-64 with a bit more.
+_NUMBERED_APART = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64")
 _EEXIST = 17
 _EDOM = 33
 _ATTRIBUTE_NO_NEW_PRIVS = 3
@@ -84,6 +91,7 @@ def _library() -> ctypes.CDLL:
     library.seccomp_init.argtypes = (ctypes.c_uint32,)
     library.seccomp_release.argtypes = (ctypes.c_void_p,)
     library.seccomp_arch_add.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
+    library.seccomp_arch_remove.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
     library.seccomp_attr_set.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32)
     library.seccomp_rule_add_array.argtypes = (
         ctypes.c_void_p,
@@ -97,10 +105,10 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def compile_filter(seccomp: dict[str, Any]) -> tuple[str, int]:
+def compile_filter(seccomp: dict[str, Any], architecture: str = NATIVE) -> tuple[str, int]:
     """The filter as base64 of its BPF instructions, and its seccomp(2) flags.
 
-    Raises BadRequest or NotSupported naming the key.
+    `architecture` is the guest's. Raises BadRequest or NotSupported naming the key.
     """
     if seccomp.get("listenerPath"):
         raise NotSupported("linux.seccomp.listenerPath: a notify listener can't be in a VM's guest")
@@ -110,10 +118,11 @@ def compile_filter(seccomp: dict[str, Any]) -> tuple[str, int]:
     if not context:
         raise BadRequest("linux.seccomp.defaultAction: libseccomp refuses it")
     try:
-        _prepare(library, context, seccomp)
+        _prepare(library, context, seccomp, architecture)
         for index, rule in enumerate(seccomp.get("syscalls") or []):
             _add_rule(library, context, rule, default, f"linux.seccomp.syscalls[{index}]")
-        program = _newer_calls(library, seccomp, default) + _export(library, context)
+        program = _newer_calls(library, seccomp, default, architecture)
+        program += _export(library, context)
         if len(program) > _MAX_FILTER:
             raise BadRequest("linux.seccomp: the filter has more than 4096 instructions")
         return base64.b64encode(program).decode(), _flags(seccomp)
@@ -143,14 +152,20 @@ def _flags(seccomp: dict[str, Any]) -> int:
     return flags
 
 
-def _prepare(library: ctypes.CDLL, context: int, seccomp: dict[str, Any]) -> None:
+def _prepare(
+    library: ctypes.CDLL, context: int, seccomp: dict[str, Any], architecture: str
+) -> None:
     library.seccomp_attr_set(context, _ATTRIBUTE_NO_NEW_PRIVS, 0)
+    own = _OF_GUEST[architecture]
+    if architecture != NATIVE:
+        # A new filter is for the host's.
+        library.seccomp_arch_add(context, ARCHITECTURES[own[0]])
+        library.seccomp_arch_remove(context, ARCHITECTURES[_OF_GUEST[NATIVE][0]])
     for name in seccomp.get("architectures") or []:
         if not str(name).startswith("SCMP_ARCH_"):
             raise BadRequest(f"linux.seccomp.architectures: unknown architecture {name!r}")
-        token = ARCHITECTURES.get(name)
-        if token is not None:
-            result = library.seccomp_arch_add(context, token)
+        if name in own:
+            result = library.seccomp_arch_add(context, ARCHITECTURES[name])
             if result not in (0, -_EEXIST):
                 raise BadRequest(f"linux.seccomp.architectures: {name}: {os.strerror(-result)}")
 
@@ -212,7 +227,7 @@ def _export(library: ctypes.CDLL, context: int) -> bytes:
     return bytes(data)
 
 
-def _newer_calls(library: ctypes.CDLL, seccomp: dict[str, Any], default: int) -> bytes:
+def _newer_calls(library: ctypes.CDLL, seccomp: dict[str, Any], default: int, guest: str) -> bytes:
     """Instructions before the filter: ENOSYS for system calls newer than all that it knows.
 
     As runc does it: a C library then falls back to what the filter allows,
@@ -222,9 +237,10 @@ def _newer_calls(library: ctypes.CDLL, seccomp: dict[str, Any], default: int) ->
     if default in permissive or default & 0xFFFF0000 == _ACT_TRACE or default == _ENOSYS_RESULT:
         return b""
     names = [str(n).encode() for rule in seccomp.get("syscalls") or [] for n in rule["names"]]
-    wanted = {_NATIVE, *(seccomp.get("architectures") or [])}
+    own = _OF_GUEST[guest]
+    wanted = {own[0], *(seccomp.get("architectures") or [])}
     code = b""
-    for architecture in (_NATIVE, "SCMP_ARCH_X86"):
+    for architecture in (name for name in own if name in _NUMBERED_APART):
         token = ARCHITECTURES[architecture]
         numbers = [library.seccomp_syscall_resolve_name_arch(token, name) for name in names]
         newest = max(numbers, default=-1)

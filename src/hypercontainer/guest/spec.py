@@ -15,6 +15,7 @@ from .fields import (
     read_texts,
 )
 from .mounts import COPY_UP, PROPAGATION, parse_options, recursive_attributes
+from .platforms import NATIVE
 from .resources import cgroup_files
 from .resources import cpu_weight as cpu_weight
 from .scheduling import personality, scheduling_keys
@@ -49,17 +50,22 @@ def container_message(
     bind: Bind,
     process: dict[str, Any],
     disks: Mapping[str, dict[str, str]] | None = None,
+    architecture: str = NATIVE,
 ) -> dict[str, Any]:
     """The NEWCONTAINER payload of a configuration.
 
     `rootfs` is the guest's form of it; `bind` makes a host path (read-only or
     not) appear in the share and returns its path there; `process` comes from `process_message`;
-    `disks` gives the guest's form of the images of `disk_mounts`, by path.
+    `disks` gives the guest's form of the images of `disk_mounts`, by path; `architecture` is the
+    guest's.
     Raises BadRequest or NotSupported naming the key.
     """
     linux = read_object(config, "linux")
     if linux.get("seccomp"):
-        process = {**process, **seccomp_keys(read_object(linux, "seccomp", "linux."))}
+        process = {
+            **process,
+            **seccomp_keys(read_object(linux, "seccomp", "linux."), architecture),
+        }
     if (persona := personality(linux)) is not None:
         process = {**process, "personality": persona}
     resources = read_object(linux, "resources", "linux.")
@@ -134,11 +140,11 @@ def _environment(entries: list[str]) -> list[str]:
     return list({entry.partition("=")[0]: entry for entry in entries}.values())
 
 
-def seccomp_keys(seccomp: dict[str, Any]) -> dict[str, Any]:
+def seccomp_keys(seccomp: dict[str, Any], architecture: str) -> dict[str, Any]:
     """The keys of a process that carry the container's seccomp filter."""
     from .seccomp import compile_filter
 
-    program, flags = compile_filter(seccomp)
+    program, flags = compile_filter(seccomp, architecture)
     return {"seccomp": program, "seccomp_flags": flags}
 
 

@@ -5,6 +5,7 @@ import signal
 import socket
 from typing import NamedTuple
 
+from ..guest.platforms import NATIVE
 from ..system import processes
 
 TEMPLATES = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
@@ -29,7 +30,8 @@ class Machine(NamedTuple):
     `share_driver` says who serves the share: `9p` is the VMM, `virtiofs` a
     process beside it, which needs the RAM shared. `cbfs` is the flash that
     holds kernel and initrd ("" for none; else both name it too), `bios` the
-    firmware ("" for the usual one).
+    firmware ("" for the usual one). `architecture` is the guest's, by Docker's
+    name; another than the host's has neither.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Machine(NamedTuple):
     share_driver: str = "9p"
     bios: str = ""
     cbfs: str = ""
+    architecture: str = NATIVE
 
     @property
     def served(self) -> str:

@@ -12,8 +12,10 @@ from qemu.qmp import EventListener, QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecInterruptedError
 
 from ..errors import BadRequest, Conflict, VMError
+from ..guest.platforms import NATIVE
+from . import virt
 from .driver import RAW, DiskKind, Features, Monitor
-from .machine import Vmm
+from .machine import Machine, Vmm
 from .qemu_start import SCSI_BUS
 
 if TYPE_CHECKING:
@@ -82,10 +84,11 @@ class Qemu(Monitor):
     them, and are handed over as file descriptors: QEMU opens no file itself.
     """
 
-    def __init__(self, vmm: Vmm, features: Features, *, kvm: bool) -> None:
+    def __init__(self, vmm: Vmm, features: Features, machine: Machine) -> None:
         self.vmm = vmm
         self.features = features
-        self._kvm = kvm
+        self._machine = machine
+        self._places = virt.Places(machine.architecture)
         self._qmp = QMPClient("hyper")
         self._connected = asyncio.Event()
         self._closed = False
@@ -189,7 +192,9 @@ class Qemu(Monitor):
 
         `slot` is its place on the PCI bus, "" for a free one.
         """
+        device = f"dev-{name}"
         async with self._lock:
+            place = self._places.take(device, slot)
             await self._getfd(name, tap)
             vhost = await self._give_vhost(f"{name}-vhost")
             await self._execute("netdev_add", type="tap", id=name, fd=name, **vhost)
@@ -197,13 +202,14 @@ class Qemu(Monitor):
                 await self._execute(
                     "device_add",
                     driver="virtio-net-pci",
-                    id=f"dev-{name}",
+                    id=device,
                     netdev=name,
                     mac=mac,
                     romfile="",
-                    **({"addr": slot} if slot else {}),
+                    **place,
                 )
             except VMError:
+                self._places.free(device)
                 await self._execute("netdev_del", id=name)
                 raise
 
@@ -213,7 +219,7 @@ class Qemu(Monitor):
         It needs KVM, which takes the guest's kicks and gives it interrupts without QEMU. QEMU gets
         the device opened, since it can open none in its jail.
         """
-        if not self._kvm:
+        if self._machine.accel != "kvm":
             return {}
         try:
             fd = os.open(_VHOST_NET, os.O_RDWR | os.O_CLOEXEC)
@@ -232,6 +238,7 @@ class Qemu(Monitor):
             there = await self._execute("qom-list", path="/machine/peripheral")
             if any(item["name"] == device for item in there):
                 await self._unplug(device)
+            self._places.free(device)
         finally:
             await self._execute("netdev_del", id=name)
 
@@ -262,8 +269,14 @@ class Qemu(Monitor):
         await self._getfd("share", server)
         backend = {"addr": {"type": "fd", "data": {"str": "share"}}, "server": False}
         await self._execute("chardev-add", id="share", backend={"type": "socket", "data": backend})
+        place = self._places.take("dev-share")
         await self._execute(
-            "device_add", driver="vhost-user-fs-pci", id="dev-share", chardev="share", tag=tag
+            "device_add",
+            driver="vhost-user-fs-pci",
+            id="dev-share",
+            chardev="share",
+            tag=tag,
+            **place,
         )
 
     async def pause(self) -> None:
@@ -314,16 +327,17 @@ class Qemu(Monitor):
 
     async def card_slots(self) -> dict[str, str]:
         """The places on the PCI bus of the cards that were plugged, by their names."""
+        slots = virt.places(await self._execute("query-pci"))
         return {
-            device["qdev_id"].removeprefix("dev-"): f"{device['slot']:x}"
-            for bus in await self._execute("query-pci")
-            for device in bus["devices"]
-            if device["qdev_id"].startswith("dev-")
+            name.removeprefix("dev-"): slot
+            for name, slot in slots.items()
+            if name.startswith("dev-")
         }
 
     async def ram_address(self) -> int:
         """Where the guest's RAM begins in QEMU's memory, in which it is contiguous."""
-        command = {"command-line": "gpa2hva 0"}
+        base = virt.RAM_BASE if self._machine.architecture != NATIVE else 0
+        command = {"command-line": f"gpa2hva {base:#x}"}
         said = str(await self._execute("human-monitor-command", **command))
         match = _ADDRESS.search(said)
         if match is None:

@@ -50,4 +50,4 @@ def monitor(machine: Machine, vmm: Vmm) -> "Qemu":
     """As `Driver`."""
     from .qemu import Qemu
 
-    return Qemu(vmm, features(machine.accel), kvm=machine.accel == "kvm")
+    return Qemu(vmm, features(machine.accel), machine)

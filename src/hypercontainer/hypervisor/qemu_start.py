@@ -11,13 +11,13 @@ import socket
 import sys
 
 from ..errors import VMError
+from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..system import processes, syscalls
-from . import giveback, jail, virtiofs
+from . import giveback, jail, virt, virtiofs
 from .driver import SHARE_TAG
 from .machine import Machine, Vmm
 
-BINARY = "qemu-system-x86_64"
-PACKAGE = "qemu-system-x86"
+PACKAGE = ARCHITECTURES[NATIVE].package
 SCSI_BUS = "scsi0.0"
 CHANNELS = ("monitor", "console", "control", "streams")
 
@@ -37,11 +37,7 @@ _FLASH_ARGUMENTS = "opt/org.hypercontainer/append"
 # program could read no more than its own VM; other VMs are the host's to protect).
 _KERNEL_ARGUMENTS = (
     # Warnings and worse only: each character of an emulated serial port costs a VM exit.
-    "console=ttyS0 loglevel=4 panic=-1"
-    # The VM ends by a triple fault, which `-no-reboot` turns into the end of QEMU.
-    " reboot=t"
-    # An emulated timer needs no check (50 ms), and its clock is the host's.
-    " no_timer_check tsc=reliable"
+    " loglevel=4 panic=-1"
     # hyperstart scans for the one LUN that it was told of.
     " scsi_mod.scan=manual"
     " random.trust_cpu=on"
@@ -56,6 +52,13 @@ _KERNEL_ARGUMENTS = (
     # Only the interfaces that somebody asked for.
     " dummy.numdummies=0"
 )
+_PC_ARGUMENTS = (
+    "console=ttyS0"
+    # The VM ends by a triple fault, which `-no-reboot` turns into the end of QEMU.
+    " reboot=t"
+    # An emulated timer needs no check (50 ms), and its clock is the host's.
+    " no_timer_check tsc=reliable"
+)
 # With one emulated CPU, patching the kernel from SMP to UP form takes 0.05 s of a 0.5 s boot.
 _UNIPROCESSOR_TCG_ARGUMENTS = " noreplace-smp"
 # Calibrating that CPU's own timer takes another 0.1 s. Without it the PIT serves, which wakes an
@@ -68,24 +71,29 @@ _UNCALIBRATED_TIMER_ARGUMENT = " nolapic_timer"
 _NO_ACPI_ARGUMENT = " acpi=off"
 
 
-def binary() -> str:
-    """The path of QEMU. Raises VMError naming the package when it is missing."""
-    path = shutil.which(os.environ.get("HYPER_QEMU", BINARY))
+def binary(guest: str = NATIVE) -> str:
+    """The path of the QEMU for guests of an architecture.
+
+    Raises VMError naming the package when it is missing.
+    """
+    about = ARCHITECTURES[guest]
+    own = os.environ.get("HYPER_QEMU") if guest == NATIVE else None
+    path = shutil.which(own or about.emulator)
     if path is None:
-        raise VMError(f"{BINARY} not found: install {PACKAGE} (apt-get install {PACKAGE})")
+        package = about.package
+        raise VMError(f"{about.emulator} not found: install {package} (apt-get install {package})")
     return path
 
 
 def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     """QEMU's command line for `machine`; `fds` are QEMU's ends of the channels by name."""
-    cpu, hpet = ("host", "off") if machine.accel == "kvm" else ("max", "on")
-    qemu = binary()
+    qemu = binary(machine.architecture)
     argv = [
         qemu,
         *("-name", f"{machine.name},process=hyper-vm"),
-        *("-M", f"pc,usb=off,vmport=off,smm=off,mem-merge=off,hpet={hpet}{_flash_limit(machine)}"),
+        *(_pc(machine) if machine.architecture == NATIVE else virt.arguments(machine.cpus)),
         *("-accel", machine.accel + (_TCG_OPTIONS if machine.accel == "tcg" else "")),
-        *("-cpu", cpu, "-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
+        *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *_boot(machine),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}"),
@@ -132,7 +140,7 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
 def _boot(machine: Machine) -> list[str]:
     """What is booted, and how."""
     if not machine.cbfs:
-        firmware = machine.bios or _firmware()
+        firmware = machine.bios or (_firmware() if machine.architecture == NATIVE else "")
         return [
             *("-kernel", machine.kernel, "-initrd", machine.initrd),
             *("-append", f"{_arguments(machine)}{_own_arguments(machine)}".strip()),
@@ -146,8 +154,14 @@ def _boot(machine: Machine) -> list[str]:
     return [*argv, "-fw_cfg", f"name={_FLASH_ARGUMENTS},string={own}"] if own else argv
 
 
-def _flash_limit(machine: Machine) -> str:
-    return ",max-fw-size=16M" if machine.cbfs else ""
+def _pc(machine: Machine) -> list[str]:
+    """The machine and processor of the host's architecture."""
+    cpu, hpet = ("host", "off") if machine.accel == "kvm" else ("max", "on")
+    flash = ",max-fw-size=16M" if machine.cbfs else ""
+    return [
+        *("-M", f"pc,usb=off,vmport=off,smm=off,mem-merge=off,hpet={hpet}{flash}"),
+        *("-cpu", cpu),
+    ]
 
 
 def _firmware() -> str | None:
@@ -156,7 +170,7 @@ def _firmware() -> str | None:
 
 def flash_arguments() -> str:
     """The kernel's command line in a CBFS: what is the same for each VM that boots from one."""
-    return _KERNEL_ARGUMENTS + _NO_ACPI_ARGUMENT
+    return _PC_ARGUMENTS + _KERNEL_ARGUMENTS + _NO_ACPI_ARGUMENT
 
 
 def tsc_argument() -> str:
@@ -175,13 +189,15 @@ def tsc_argument() -> str:
 
 def _arguments(machine: Machine) -> str:
     """The kernel's command line, but for what is this VM's."""
+    if machine.architecture != NATIVE:
+        return virt.KERNEL_ARGUMENTS + _KERNEL_ARGUMENTS
     has_table = machine.cpus == 1 or machine.bios or _firmware()
-    return _KERNEL_ARGUMENTS + (_NO_ACPI_ARGUMENT if has_table else "")
+    return _PC_ARGUMENTS + _KERNEL_ARGUMENTS + (_NO_ACPI_ARGUMENT if has_table else "")
 
 
 def _own_arguments(machine: Machine) -> str:
     own = ""
-    if machine.accel == "tcg":
+    if machine.accel == "tcg" and machine.architecture == NATIVE:
         own += tsc_argument()
         if machine.cpus == 1:
             own += _UNIPROCESSOR_TCG_ARGUMENTS

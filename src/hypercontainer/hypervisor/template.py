@@ -19,6 +19,7 @@ import shutil
 import signal
 from typing import Any, NamedTuple
 
+from ..errors import HyperError
 from ..system import memfd, processes, sparse
 from ..system.files import write_atomic
 from .driver import load
@@ -50,7 +51,12 @@ def key(machine: Machine) -> str:
     """What a template for `machine` depends on, as a hexadecimal hash."""
     files = [
         (path, status.st_size, status.st_mtime_ns, status.st_ino)
-        for path in (binary(), machine.kernel, machine.initrd, machine.bios)
+        for path in (
+            binary(machine.architecture),
+            machine.kernel,
+            machine.initrd,
+            machine.bios,
+        )
         if path
         for status in (os.stat(path),)
     ]
@@ -185,6 +191,7 @@ def store(
         "append": machine.append,
         "share": bool(machine.served),
         "network": machine.network,
+        "architecture": machine.architecture,
     }
     write_atomic(os.path.join(directory, "meta.json"), json.dumps(meta).encode())
     _clear(name)
@@ -294,7 +301,8 @@ def _stale(name: str) -> bool:
             jail="",
             bios=meta["bios"],
             cbfs=meta["cbfs"],
+            architecture=meta["architecture"],
         )
         return key(machine) != name
-    except (OSError, KeyError):
+    except (HyperError, OSError, KeyError):
         return True

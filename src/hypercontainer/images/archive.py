@@ -10,7 +10,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,11 +25,15 @@ from .failures import BadImage, disk_errors
 from .manifest import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
+    Choice,
+    Descriptor,
     Manifest,
     choose,
     digest_of,
+    platform_of,
     read_config,
     read_manifest,
+    same_platform,
 )
 from .pull import check_image
 from .reference import Reference
@@ -71,16 +75,20 @@ class _Found:
 async def load(
     content: Content,
     source: Path | BinaryIO | AsyncIterable[bytes],
-    platform: str,
+    platforms: Sequence[str],
     progress: ProgressFn,
     naming: Naming,
 ) -> list[str]:
-    """Take in all images of an archive; their ids. Raises BadImage, NotFound, NoSpace."""
+    """Take in all images of an archive; their ids.
+
+    Of an image that is there for several platforms, the first of `platforms` is taken.
+    Raises BadImage, NotFound (other platforms only), NoSpace.
+    """
     spool = content.files.root / "tmp" / f"{uuid.uuid4().hex}.tar"
     try:
         path = await _plain_file(source, spool)
         with await asyncio.to_thread(ArchiveFile, path, _WHAT) as file:
-            found = await asyncio.to_thread(lambda: list(_images(file, platform, naming)))
+            found = await asyncio.to_thread(lambda: list(_images(file, platforms, naming)))
             if not found:
                 raise BadImage(f"{_WHAT} holds no image")
             return [await _take_in(content, file, image, progress) for image in found]
@@ -186,18 +194,18 @@ async def _add_layer(
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-def _images(file: ArchiveFile, platform: str, naming: Naming) -> Iterator[_Found]:
+def _images(file: ArchiveFile, platforms: Sequence[str], naming: Naming) -> Iterator[_Found]:
     chosen = bool(naming.name or naming.refs)
     if file.has("manifest.json") and not (chosen and file.has("index.json")):
         if chosen:
             raise BadRequest("names and references are for OCI layouts: this is Docker's archive")
-        return _docker_images(file, platform)
+        return _docker_images(file, platforms)
     if file.has("index.json"):
-        return _oci_images(file, platform, naming)
+        return _oci_images(file, platforms, naming)
     raise BadImage(f"{_WHAT} is not an image archive: it has neither manifest.json nor index.json")
 
 
-def _docker_images(file: ArchiveFile, platform: str) -> Iterator[_Found]:
+def _docker_images(file: ArchiveFile, platforms: Sequence[str]) -> Iterator[_Found]:
     items = _json(file, "manifest.json", list)
     for item in items:
         try:
@@ -208,10 +216,10 @@ def _docker_images(file: ArchiveFile, platform: str) -> Iterator[_Found]:
         config = file.read(config_name, CONFIG_LIMIT)
         members = [file.member(name) for name in layer_names]
         names = [reference.parse(tag) for tag in tags]
-        yield _found(config, members, names, platform)
+        yield _found(config, members, names, platforms)
 
 
-def _oci_images(file: ArchiveFile, platform: str, naming: Naming) -> Iterator[_Found]:
+def _oci_images(file: ArchiveFile, platforms: Sequence[str], naming: Naming) -> Iterator[_Found]:
     index = _json(file, "index.json", dict)
     manifests = index.get("manifests")
     if not isinstance(manifests, list):
@@ -219,28 +227,39 @@ def _oci_images(file: ArchiveFile, platform: str, naming: Naming) -> Iterator[_F
     listed = read_manifest(json.dumps({**index, "mediaType": ""}).encode(), _WHAT)
     assert isinstance(listed, list)
     if len(listed) > 1 and not any(_annotated_name(item) for item in manifests):
-        wanted = choose(listed, platform, _WHAT).digest
+        wanted = _choose(listed, platforms).digest
         manifests = [item for item in manifests if item["digest"] == wanted]
-    platforms = {choice.descriptor.digest: choice.platform for choice in listed}
+    said = {choice.descriptor.digest: choice.platform for choice in listed}
     for item in manifests:
         digest = item["digest"]
-        if _is_attestation(item, platforms[digest]):
+        if _is_attestation(item, said[digest]):
             continue
         manifest = read_manifest(_blob(file, digest, MANIFEST_LIMIT), _WHAT)
         if not isinstance(manifest, Manifest):
-            chosen = choose(manifest, platform, _WHAT).digest
+            chosen = _choose(manifest, platforms).digest
             manifest = read_manifest(_blob(file, chosen, MANIFEST_LIMIT), _WHAT)
         if not isinstance(manifest, Manifest):
             raise BadImage(f"{_WHAT} is refused: a manifest list within a manifest list")
         config = _blob(file, manifest.config.digest, CONFIG_LIMIT)
         members = [file.member(_blob_name(layer.digest)) for layer in manifest.layers]
         name = naming.of(_ref(item)) or _annotated_name(item)
-        yield _found(config, members, [name] if name else [], platform)
+        yield _found(config, members, [name] if name else [], platforms)
 
 
-def _found(config: bytes, members: list[Member], names: list[Reference], platform: str) -> _Found:
+def _choose(choices: list[Choice], platforms: Sequence[str]) -> Descriptor:
+    for platform in platforms:
+        if any(same_platform(choice.platform, platform) for choice in choices):
+            return choose(choices, platform, _WHAT)
+    return choose(choices, platforms[0], _WHAT)
+
+
+def _found(
+    config: bytes, members: list[Member], names: list[Reference], platforms: Sequence[str]
+) -> _Found:
     what = str(names[0]) if names else _WHAT
     document, diff_ids = read_config(config, what)
+    offered = platform_of(document)
+    platform = next((p for p in platforms if same_platform(offered, p)), platforms[0])
     check_image(document, diff_ids, len(members), platform, what)
     return _Found(config, diff_ids, members, [name for name in names if name.tag])
 

@@ -54,12 +54,14 @@ class Puller:
         self._layers: SharedWork[None] = SharedWork()
 
     async def pull(
-        self, reference: Reference, auth: Auth | None, progress: ProgressFn
+        self, reference: Reference, auth: Auth | None, progress: ProgressFn, platform: str = ""
     ) -> tuple[str, bool]:
         """Bring an image here; its id, and whether it was new.
 
-        Raises NotFound, AccessDenied, RegistryError, BadImage, NoSpace, Timeout.
+        `platform` is the one that is wanted, "" for the usual one. Raises NotFound, AccessDenied,
+        RegistryError, BadImage, NoSpace, Timeout.
         """
+        platform = platform or self._platform
         shown = reference.tag or reference.digest or ""
         progress({"status": f"Pulling from {reference.path}", "id": shown})
         if auth is None:
@@ -68,17 +70,22 @@ class Puller:
         for endpoint in endpoints[:-1]:
             try:
                 own = await from_config(endpoint.address)
-                return await self._pull_from(endpoint, reference, own, progress)
+                return await self._pull_from(endpoint, reference, own, progress, platform)
             except (NotFound, RegistryError, AccessDenied, Timeout) as error:
                 progress({"status": f"mirror skipped: {error.message}"})
-        return await self._pull_from(endpoints[-1], reference, auth, progress)
+        return await self._pull_from(endpoints[-1], reference, auth, progress, platform)
 
     async def _pull_from(
-        self, endpoint: Endpoint, reference: Reference, auth: Auth | None, progress: ProgressFn
+        self,
+        endpoint: Endpoint,
+        reference: Reference,
+        auth: Auth | None,
+        progress: ProgressFn,
+        platform: str,
     ) -> tuple[str, bool]:
         async with Registry(endpoint, self._hosts, reference, auth) as registry:
-            digest, manifest = await self._find_manifest(registry, reference)
-            wanted = await self._read_image(registry, manifest, reference)
+            digest, manifest = await self._find_manifest(registry, reference, platform)
+            wanted = await self._read_image(registry, manifest, reference, platform)
             self._content.pin(wanted.diff_ids)
             try:
                 await self._fetch_layers(registry, wanted, reference, progress)
@@ -108,9 +115,9 @@ class Puller:
         await asyncio.to_thread(self._content.drop_unused, wanted.diff_ids)
 
     async def _find_manifest(
-        self, registry: Registry, reference: Reference
+        self, registry: Registry, reference: Reference, platform: str
     ) -> tuple[str, Manifest]:
-        """The digest that the name means, and the manifest for our platform."""
+        """The digest that the name means, and the manifest for the platform."""
         what = str(reference)
         data = await registry.manifest(reference.target)
         digest = digest_of(data)
@@ -121,17 +128,17 @@ class Puller:
         found = read_manifest(data, what)
         if isinstance(found, Manifest):
             return digest, found
-        chosen = choose(found, self._platform, what)
+        chosen = choose(found, platform, what)
         data = await registry.manifest(chosen.digest)
         if digest_of(data) != chosen.digest:
-            raise BadImage(f"{what} does not match its digest: its manifest for {self._platform}")
+            raise BadImage(f"{what} does not match its digest: its manifest for {platform}")
         manifest = read_manifest(data, what)
         if not isinstance(manifest, Manifest):
             raise BadImage(f"{what} is refused: a manifest list within a manifest list")
         return digest, manifest
 
     async def _read_image(
-        self, registry: Registry, manifest: Manifest, reference: Reference
+        self, registry: Registry, manifest: Manifest, reference: Reference, platform: str
     ) -> _Wanted:
         what = str(reference)
         if manifest.config.size > CONFIG_LIMIT:
@@ -141,7 +148,7 @@ class Puller:
         data = await asyncio.to_thread(path.read_bytes)
         await asyncio.to_thread(path.unlink)
         config, diff_ids = read_config(data, what)
-        check_image(config, diff_ids, len(manifest.layers), self._platform, what)
+        check_image(config, diff_ids, len(manifest.layers), platform, what)
         return _Wanted(data, tuple(diff_ids), manifest.layers)
 
     async def _fetch_layers(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import BadRequest, Conflict, NotFound
+from ..guest import platforms
 from . import archive, login, making, pruning, reference
 from .auth import Auth
 from .content import Content
@@ -60,21 +61,29 @@ class ImageStore:
         self._files.close()
 
     async def pull(
-        self, ref: str, *, auth: Auth | None = None, progress: ProgressFn | None = None
+        self,
+        ref: str,
+        *,
+        auth: Auth | None = None,
+        progress: ProgressFn | None = None,
+        platform: str = "",
     ) -> Image:
         """Bring an image from its registry; pulls of one image at the same time are one.
 
-        Raises BadRequest (name), NotFound, AccessDenied, RegistryError, BadImage, NoSpace.
+        The name then means the image for `platform` ("": the store's), whichever it was before.
+        Raises BadRequest (name), NotSupported (a platform that no VM is of), NotFound,
+        AccessDenied, RegistryError, BadImage, NoSpace.
         """
         name = reference.parse(ref)
+        platform = platforms.normal(platform) or self._platform
 
         async def work(tell: ProgressFn) -> str:
-            image_id, new = await self._puller.pull(name, auth, tell)
+            image_id, new = await self._puller.pull(name, auth, tell, platform)
             verb = "Downloaded newer image" if new else "Image is up to date"
             tell({"status": f"Status: {verb} for {name}"})
             return image_id
 
-        return self._image(await self._pulls.run((name.canonical, auth), work, progress))
+        return self._image(await self._pulls.run((name.canonical, auth, platform), work, progress))
 
     async def load(
         self,
@@ -89,11 +98,14 @@ class ImageStore:
         Of an OCI layout, an image with reference name R is called NAME:R with `name`, and as
         `refs` has it for R.
 
+        Of an image for several platforms, the store's is taken, else another that VMs can be of.
         Raises BadImage, NotFound (other platforms only), NoSpace.
         """
         tell = progress or (lambda _: None)
+        known = [about.platform for about in platforms.ARCHITECTURES.values()]
+        wanted = list(dict.fromkeys([self._platform, *known]))
         loaded = await archive.load(
-            self._content, source, self._platform, tell, archive.Naming(name, refs or {})
+            self._content, source, wanted, tell, archive.Naming(name, refs or {})
         )
         return [self._image(image_id) for image_id in loaded]
 

@@ -32,6 +32,11 @@ _TABLE: tuple[tuple[str, str, str], ...] = (
     ("hostname", APPLIED, "in the guest; needs a uts namespace"),
     ("domainname", APPLIED, "in the guest; needs a uts namespace"),
     ("annotations.*", APPLIED, "in the state; those of Kubernetes' engines name the pod's VM"),
+    (
+        "annotations.org.hypercontainer.architecture",
+        APPLIED,
+        "the VM's architecture: amd64 (the default) or arm64, which is emulated",
+    ),
     # -- mounts
     ("mounts[].destination", APPLIED, "in the guest; made when it is missing"),
     ("mounts[].source", APPLIED, "of a bind mount: shared with the VM"),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import HyperError
 from ..guest.fields import read_object, read_objects, read_text, read_texts
+from ..guest.platforms import architecture
 from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
@@ -21,6 +22,9 @@ from .launch import launch
 from .namespaces import Placement, entering, place
 from .records import Record, state_of
 from .terminal import Streams
+
+ARCHITECTURE = "org.hypercontainer.architecture"
+"""The annotation that says which architecture a VM is of: amd64 or arm64."""
 
 
 class Settings(NamedTuple):
@@ -213,7 +217,14 @@ def _vm(settings: Settings, config: dict[str, Any], *, host_network: bool) -> VM
         linger=False,
         network="user" if host_network else "none",
         template=settings.template,
+        architecture=_architecture(config),
     )
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    """That of the VM, as the annotation says. Raises BadRequest, NotSupported naming it."""
+    name = read_text(read_object(config, "annotations"), ARCHITECTURE, "annotations.")
+    return architecture(name, f"annotations.{ARCHITECTURE}:").name
 
 
 def _proxy(

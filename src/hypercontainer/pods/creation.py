@@ -1,12 +1,15 @@
 """Making pods and containers of specifications: names, ids, images."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import Conflict
+from ..hypervisor.foreign import check_runnable
 from ..images import ImageStore
 from . import oci
+from .architecture import architecture_of, check_platform
 from .model import Container, Pod
 from .names import container_id, random_id, random_name
 from .registry import Registry
@@ -41,6 +44,7 @@ def container_of(
 ) -> Container:
     """A new container. Raises NotFound (its image), BadRequest (nothing to run)."""
     image = images.get(spec.image)
+    check_platform(image, spec.platform, spec.image)
     container = Container(
         id=container_id(),
         pod_id=pod.id,
@@ -54,6 +58,11 @@ def container_of(
     )
     oci.command_of(spec, container.image_config)
     return container
+
+
+def check_architecture(images: ImageStore, containers: Sequence[Container]) -> None:
+    """Raises an error with the remedy when no VM here can be what all of them are made for."""
+    check_runnable(architecture_of(images, containers))
 
 
 def whole(pod: Pod, *more: dict[str, Any]) -> dict[str, Any]:

@@ -262,7 +262,7 @@ class Filesystem:
         state_dir = self._layout.sandboxes / f"{container.id}+files"
         await end_sandbox(state_dir, patience=0.0)
         vm = VMConfig(
-            **self._defaults.of_vms(),
+            **self._defaults.of_vms(self._planner.architecture([container])),
             share=needs_share(self._volumes, [container]),
         )
         try:

@@ -1,11 +1,14 @@
 """What a sandbox is told of a container, and what it needs on the host's disk."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..guest.platforms import NATIVE
 from ..images import ImageStore
 from ..volumes import VolumeStore
 from . import oci
+from .architecture import architecture_of
 from .factory import Factory
 from .gathering import Gathered, gather
 from .layout import Layout
@@ -16,7 +19,10 @@ from .mounts import nfs_hosts, oci_mounts
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the configuration says of every pod. Sizes are in bytes, `boot_timeout` in seconds."""
+    """What the configuration says of every pod. Sizes are in bytes, `boot_timeout` in seconds.
+
+    `kernel` and `initrd` are for VMs of the host's architecture.
+    """
 
     kernel: str | None = None
     initrd: str | None = None
@@ -30,15 +36,20 @@ class Defaults:
     log: LogConfig = field(default_factory=LogConfig)
     factory: Factory = field(default_factory=Factory)
 
-    def of_vms(self) -> dict[str, Any]:
-        """What is the same for each VM: arguments of VMConfig."""
+    def of_vms(self, architecture: str = NATIVE) -> dict[str, Any]:
+        """What is the same for each VM of an architecture: arguments of VMConfig.
+
+        One that is emulated anyway has an engine of its own accord.
+        """
+        own = architecture == NATIVE
         return {
-            "accel": self.accel,
+            "architecture": architecture,
+            "accel": self.accel if own else "tcg",
             "template": self.template,
-            "kernel": self.kernel,
-            "initrd": self.initrd,
-            "bios": self.bios,
-            "cbfs": self.cbfs,
+            "kernel": self.kernel if own else None,
+            "initrd": self.initrd if own else None,
+            "bios": self.bios if own else None,
+            "cbfs": self.cbfs if own else None,
             "share_driver": self.share_driver,
             "boot_timeout": self.boot_timeout,
         }
@@ -67,6 +78,10 @@ class Planner:
         self._images = images
         self._volumes = volumes
         self._defaults = defaults
+
+    def architecture(self, containers: Iterable[Container]) -> str:
+        """That of the VM which containers run in. Raises BadRequest, NotFound, NotSupported."""
+        return architecture_of(self._images, containers)
 
     async def gather(self, container: Container) -> Gathered:
         """What the container needs from elsewhere. Raises HyperError."""

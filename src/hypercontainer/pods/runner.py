@@ -172,7 +172,7 @@ class Runner:
         """The VM of a pod; with `share` it can see directories of the host."""
         has_volumes = any(all_mounts(container) for container in pod.containers)
         return VMConfig(
-            **self._defaults.of_vms(),
+            **self._defaults.of_vms(self.planner.architecture(pod.containers)),
             cpus=pod.spec.vcpu,
             memory_mib=pod.spec.memory,
             share=share,

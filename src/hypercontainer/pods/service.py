@@ -16,7 +16,7 @@ from ..system.tasks import Tasks
 from ..volumes import VolumeStore
 from . import oci, recovery, removing
 from .copies import Copies
-from .creation import container_of, named, named_container, whole, with_network
+from .creation import check_architecture, container_of, named, named_container, whole, with_network
 from .depends import needs_start, with_dependencies
 from .execs import Execs
 from .filesystem import Filesystem
@@ -157,6 +157,7 @@ class PodService(Registry):
             container_of(self.images, pod, item, given, created_at)
             for item, given in zip(spec.containers, containers, strict=True)
         ]
+        check_architecture(self.images, pod.containers)
         with volumes_made(self, self.volumes, pod.containers), self.networking.defined(pod):
             self.store.add_pod(pod)
         self.add(pod)
@@ -177,6 +178,7 @@ class PodService(Registry):
             spec = parse_pod(whole(pod, raw))
             own = named_container(self, pod, spec.containers[-1])
             container = container_of(self.images, pod, own, raw, now())
+            check_architecture(self.images, [*pod.containers, container])
             with volumes_made(self, self.volumes, [container]):
                 self.store.add_container(container)
             if own.ports:

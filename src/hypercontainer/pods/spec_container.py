@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import BadRequest
+from ..errors import BadRequest, NotSupported
+from ..guest import platforms
 from ..networks import Port
 from .limits import Limits, read_limits
 from .names import check_name
@@ -79,6 +80,7 @@ class ContainerSpec:
     ports: tuple[Port, ...] = ()
     limits: Limits = NO_LIMITS
     security: Security = NO_SECURITY
+    platform: str = ""
 
 
 def restart_policy(node: Node, default: RestartPolicy = NEVER) -> RestartPolicy:
@@ -131,9 +133,18 @@ def read_container(node: Node, pod: OfPod) -> ContainerSpec:
         security=read_security(node),
         cache=disk_cache(node),
         ports=read_ports(node, "ports"),
+        platform=_platform(node),
     )
     node.done()
     return spec
+
+
+def _platform(node: Node) -> str:
+    """Which of the image's platforms is to run, "" for the one that is here."""
+    try:
+        return platforms.normal(node.text("platform"))
+    except NotSupported as error:
+        raise NotSupported(f"{node.where('platform')}: {error.message}") from None
 
 
 def _env(node: Node) -> tuple[tuple[str, str], ...]:

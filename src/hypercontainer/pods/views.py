@@ -174,6 +174,7 @@ def vm_of(pod: Pod) -> dict[str, Any]:
     return {
         "Kernel": state.get("kernel", ""),
         "Initrd": state.get("initrd", ""),
+        "Architecture": state.get("architecture", ""),
         "Accel": state.get("accel", ""),
         "AccelReason": state.get("accel_reason", ""),
         "Status": state.get("status", ""),

@@ -9,8 +9,10 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import NotSupported
+from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..images.tools import FSTYPE, make_tools
-from ..sandbox import SandboxClient
+from ..sandbox import SandboxClient, read_state
 from .oci import MOUNTS
 
 if TYPE_CHECKING:
@@ -35,8 +37,14 @@ def vm_process(args: list[str], *, tty: bool, env: list[str], workdir: str) -> d
 async def create_in_vm(client: SandboxClient, exec_: "Exec", tools: Path) -> None:
     """Create the auxiliary container of an exec, up to the point before its program runs.
 
-    Raises NotSupported when the host has no static busybox, ProgramError.
+    Raises NotSupported when the host has no static busybox for the VM, ProgramError.
     """
+    guest = (read_state(client.state_dir) or {}).get("architecture", NATIVE)
+    if guest != NATIVE:
+        raise NotSupported(
+            f"exec in the virtual machine of {ARCHITECTURES[guest].platform}: the host's busybox"
+            f" does not run there: exec in one of its containers"
+        )
     disk = await asyncio.to_thread(make_tools, tools)
     config = {
         "ociVersion": "1.1.0",

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import BadRequest
 from ..guest.fields import read_integer, read_object
+from ..guest.platforms import NATIVE, architecture
 from ..hypervisor.engines import CHOICES
 
 _NETWORKS = ("none", "user")
@@ -29,7 +30,8 @@ class VMConfig:
     with `linger` false the VM ends with its last container; `ephemeral` says
     that nobody wants its disks afterwards; `network` is none or user;
     `template` is auto (clone a booted VM, and make a template when there is
-    none), use (clone if there is one) or off (boot).
+    none), use (clone if there is one) or off (boot); `architecture` is the
+    guest's, by Docker's name.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class VMConfig:
         ephemeral: bool = False,
         network: str = "none",
         template: str = "auto",
+        architecture: str = NATIVE,
     ) -> None:
         self.cpus = cpus
         self.memory_mib = memory_mib
@@ -66,6 +69,7 @@ class VMConfig:
         self.ephemeral = ephemeral
         self.network = network
         self.template = template
+        self.architecture = architecture
 
     def validate(self) -> None:
         """Raises BadRequest for a machine that can't be made."""
@@ -76,6 +80,7 @@ class VMConfig:
                 f"memory: {self.memory_mib} MiB is too little for a VM, which needs"
                 f" {MIN_MEMORY_MIB} MiB at least"
             )
+        architecture(self.architecture)
         if self.accel not in CHOICES:
             raise BadRequest(f"accel: {self.accel!r} is none of {', '.join(CHOICES)}")
         if self.network not in _NETWORKS:

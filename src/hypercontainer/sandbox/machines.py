@@ -3,8 +3,9 @@
 import os
 from typing import Any
 
-from ..errors import HyperError, NotSupported, VMError
+from ..errors import BadRequest, HyperError, NotSupported, VMError
 from ..guest.kernel import GuestImage, find
+from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..hypervisor import driver, engines
 from ..hypervisor.accel import choose
 from ..hypervisor.machine import Machine
@@ -36,6 +37,7 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
         share_driver=config.share_driver,
         bios=image.bios,
         cbfs=image.cbfs,
+        architecture=config.architecture,
     )
     driver.check(machine, driver.load(accel).features(accel))
     return machine, why
@@ -73,6 +75,8 @@ def _engine(config: VMConfig) -> tuple[GuestImage, str, str]:
     On a host that is Xen's control domain, `auto` is Xen, and what stands in its way the reason
     for another.
     """
+    if config.architecture != NATIVE:
+        return _foreign(config)
     wanted = config.accel
     if wanted == "auto" and engines.is_control_domain():
         try:
@@ -85,6 +89,19 @@ def _engine(config: VMConfig) -> tuple[GuestImage, str, str]:
         return _other(wanted, config)
     image = _image(config)
     return image, *choose(wanted, image)
+
+
+def _foreign(config: VMConfig) -> tuple[GuestImage, str, str]:
+    """As `_engine`, for a guest of another architecture than the host's, which is emulated."""
+    platform = ARCHITECTURES[config.architecture].platform
+    if config.bios or config.cbfs:
+        raise BadRequest(f"bios, cbfs: {platform} has none: QEMU starts its kernel itself")
+    if config.accel not in ("auto", "qemu", "tcg"):
+        raise VMError(
+            f"{config.accel} runs no {platform} on this machine: use accel=auto or accel=tcg"
+        )
+    image = find(config.kernel, config.initrd, config.architecture)
+    return image, "tcg", f"{platform} is emulated on this machine"
 
 
 def _other(engine: str, config: VMConfig) -> tuple[GuestImage, str, str]:

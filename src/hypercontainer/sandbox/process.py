@@ -192,6 +192,7 @@ def about(machine: Machine, why: str, vmm: Vmm, key: str) -> dict[str, Any]:
         "cpus": machine.cpus,
         "memory_mib": machine.memory_mib,
         "network": machine.network,
+        "architecture": machine.architecture,
         "share": bool(machine.share),
         "template": key,
     }

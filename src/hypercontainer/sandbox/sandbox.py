@@ -204,6 +204,7 @@ class Sandbox:
                 INIT, oci, stdio=process.stdio, stderr=process.stderr, stdin=stdin
             ),
             disks,
+            self.config.architecture,
         )
         message["files"] = files
         message["join"] = {kind: self.containers.get(cid).cid for kind, cid in join.items()}
