@@ -12,7 +12,8 @@ PREFIX := /usr/local
 UNITDIR := $(PREFIX)/lib/systemd/system
 
 .PHONY: help setup demo test test-unit test-engines test-conformance test-containerd \
-	test-crashes soak lab lab-xen lint format fuzz-api hyperkernel \
+	test-crashes test-arm64 soak lab lab-xen lint format fuzz-api hyperkernel \
+	hyperkernel-arm64 initrd-arm64 \
 	distribution-kernel kernel initrd firmware cbfs iso hyperstart giveback fuzz bench install clean
 
 help:
@@ -21,6 +22,8 @@ help:
 	@echo
 	@echo 'make setup        install what is missing: Debian packages, .venv'
 	@echo 'make hyperkernel  build the small guest kernel (about 5 minutes, once)'
+	@echo 'make hyperkernel-arm64'
+	@echo '                  the same for guests of arm64, with their initrd (10 minutes, once)'
 	@echo 'make hyperstart   build the guest'"'"'s init'
 	@echo 'make giveback     build what gives memory of VMs back to the host (part of initrd)'
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
@@ -33,6 +36,7 @@ help:
 	@echo 'make test-conformance'
 	@echo '                  runv under the tests of runc and of crun, which are fetched (as root)'
 	@echo 'make test-crashes hyperd killed before every step of what it does (as root, 15 minutes)'
+	@echo 'make test-arm64   guests of arm64, whose kernel is built if there is none (as root)'
 	@echo 'make soak         pods come and go while hyperd is killed; DURATION=540 SEED=N (as root)'
 	@echo 'make lab          tests under a real KVM, in a machine that is emulated (as root)'
 	@echo 'make lab-xen      the same in a dom0 of Xen'
@@ -65,6 +69,19 @@ hyperkernel:
 	@tools/setup kernel
 	@python3 -m hyperkernel.build
 	@$(MAKE) --no-print-directory initrd
+
+# For guests of arm64, which are emulated.
+hyperkernel-arm64:
+	@tools/setup kernel arm64
+	@python3 -m hyperkernel.build --flavour arm64
+	@$(MAKE) --no-print-directory initrd-arm64
+
+initrd-arm64:
+	@tools/setup run arm64
+	@$(MAKE) --silent -C hyperstart CROSS=aarch64-linux-gnu- O=build/aarch64
+	@$(MAKE) --silent -C giveback CACHE=$(CACHE) QEMU=$$(command -v qemu-system-aarch64)
+	@hyperkernel/initrd.py --init hyperstart/build/aarch64/hyperstart \
+		$(CACHE)/hyper-initrd-arm64.img
 
 distribution-kernel: hyperstart giveback
 	@hyperkernel/distribution.py
@@ -118,6 +135,11 @@ test-containerd: setup kernel
 
 test-crashes: setup kernel
 	HYPER_CRASH_POINTS=all $(PYTEST) tests/e2e/test_hyperd_crash_points.py $(ARGS)
+
+# In one process: each VM emulates a foreign processor.
+test-arm64: setup kernel
+	@$(MAKE) --no-print-directory hyperkernel-arm64
+	$(PYTEST) tests/arm64 $(ARGS)
 
 # SEED=N repeats what a run did; pods come and go for DURATION seconds.
 soak: setup kernel

@@ -38,4 +38,12 @@ class Flavour(NamedTuple):
 
 
 QEMU = Flavour("", ("x86_64.config",))
-FLAVOURS = {flavour.name: flavour for flavour in (QEMU,)}
+ARM64 = Flavour(
+    "arm64",
+    ("aarch64.config",),
+    arch="arm64",
+    cross="aarch64-linux-gnu-",
+    image="arch/arm64/boot/Image",
+    entered_by_pvh=False,
+)
+FLAVOURS = {flavour.name: flavour for flavour in (QEMU, ARM64)}
