@@ -37,7 +37,7 @@ def run(name: str, description: dict[str, str | int | float]) -> list[Result]:
             {
                 "name": result.name,
                 "unit": result.unit,
-                "median": result.value,
+                "median": result.value if result.samples else None,
                 "samples": result.samples,
                 "at_most": result.at_most,
                 "at_least": result.at_least,
@@ -58,8 +58,8 @@ def table(results: list[Result]) -> Table:
         grid.add_column(heading, justify="right" if heading in ("median", "min", "max") else "left")
     for result in results:
         verdict = "" if not result.bound else "ok" if result.held else "MISSED"
-        figures = (result.value, min(result.samples), max(result.samples))
-        median, low, high = (f"{figure:.4g}" for figure in figures)
+        figures = (result.value, min(result.samples), max(result.samples)) if result.samples else ()
+        median, low, high = (f"{figure:.4g}" for figure in figures) if figures else "---"
         grid.add_row(
             *(result.name, median, result.unit, low, high, str(len(result.samples))),
             *(result.bound, verdict, result.note),

@@ -1,5 +1,6 @@
 """What a measurement gives."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ class Result:
 
     @property
     def value(self) -> float:
-        """The median of the samples."""
-        return statistics.median(self.samples)
+        """The median of the samples, NaN when there are none: `note` says why."""
+        return statistics.median(self.samples) if self.samples else math.nan
 
     @property
     def bound(self) -> str:

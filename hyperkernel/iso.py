@@ -7,6 +7,7 @@ ports, for machines without virtio-serial (docs/iso.md). The same inputs give th
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from hypercontainer.errors import BadRequest, HyperError, NotFound
-from hypercontainer.guest.kernel import cache_directory, find
+from hypercontainer.guest.kernel import GuestImage, cache_directory, find
 from hypercontainer.hypervisor.flash import packed
 
 _TOOL = "xorriso"
@@ -22,6 +23,7 @@ _LOADER = Path("/usr/lib/ISOLINUX/isolinux.bin")
 _LIBRARY = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
 _BOUND = 120.0
 _HEADER_END = 0x206
+_UARTS = re.compile(r"^CONFIG_SERIAL_8250_NR_UARTS=(\d+)$", re.MULTILINE)
 CONTROL, STREAMS, CONSOLE = "ttyS0", "ttyS1", "ttyS2"
 # The machine may be any PC, so of what a VM of QEMU is told nothing is said of clocks and tables.
 ARGUMENTS = (
@@ -54,6 +56,16 @@ def make(output: Path, kernel: Path, initrd: Path, arguments: str = ARGUMENTS) -
         if not output.exists() or output.read_bytes() != image.read_bytes():
             image.chmod(0o644)
             image.replace(output)
+
+
+def kernel_of(image: GuestImage) -> Path:
+    """The packed kernel of an image. Raises BadRequest when it has too few serial ports."""
+    path = Path([image.kernel, *packed(image.kernel)][-1])
+    config = path.with_name("config")
+    match = _UARTS.search(config.read_text()) if config.exists() else None
+    if match and int(match[1]) < 2:
+        raise BadRequest(f"{path} knows of one serial port, and the CD's guest needs two")
+    return path
 
 
 def _configuration(arguments: str) -> str:
@@ -97,7 +109,7 @@ def main() -> int:
     output: Path = arguments.output
     try:
         image = find(arguments.kernel, arguments.initrd)
-        kernel = Path([image.kernel, *packed(image.kernel)][-1])
+        kernel = kernel_of(image)
         make(output, kernel, Path(image.initrd), arguments.append)
     except (HyperError, OSError) as error:
         print(f"iso: {error}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.errors import BadRequest
 from hypercontainer.guest import kernel, spec
 from hypercontainer.guest.connection import ControlConnection
 from hypercontainer.guest.protocol import Code
 from hypercontainer.guest.streams import StreamChannel
 from hypercontainer.hypervisor import qemu_start
-from hypercontainer.hypervisor.flash import packed
 from hypercontainer.sandbox.containers import Process
 from hyperkernel import iso
 from tests.e2e.engine import ACCEL, SLOWNESS
@@ -24,18 +23,17 @@ from tests.e2e.rootfs import make_config, make_squashfs, make_tree
 BOUND = 100.0 * SLOWNESS
 # Every byte, which a line that is not raw would change; more than a UART's and a line's buffers.
 DATA = bytes(range(256)) * 64
-UARTS = re.compile(r"^CONFIG_SERIAL_8250_NR_UARTS=(\d+)$", re.MULTILINE)
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     found = kernel.find()
-    config = Path(found.kernel).with_name("config")
-    match = UARTS.search(config.read_text()) if config.exists() else None
-    if match and int(match[1]) < 2:
-        pytest.skip("this hyperkernel has one serial port: run `make hyperkernel`")
+    try:
+        packed = iso.kernel_of(found)
+    except BadRequest as error:
+        pytest.skip(f"{error.message}: run `make hyperkernel`")
     made = tmp_path / "hyper.iso"
-    iso.make(made, Path([found.kernel, *packed(found.kernel)][-1]), Path(found.initrd))
+    iso.make(made, packed, Path(found.initrd))
     return made
 
 

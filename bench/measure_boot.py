@@ -1,0 +1,163 @@
+"""The ways to boot, each from the start of the hypervisor until the guest answers, in turns.
+
+Each VM has one CPU, 128 MiB, and what a container's VM has but for a share. A clone's figure is to
+its answer to a request; else it is to hyperstart's first words (READY).
+"""
+
+import os
+import select
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from firmware import cbfs
+from hypercontainer.errors import HyperError
+from hypercontainer.guest.kernel import GuestImage, cache_directory, find
+from hypercontainer.hypervisor import flash, qemu_start
+from hypercontainer.hypervisor.machine import Machine
+from hypercontainer.sandbox import VMConfig, template
+from hyperkernel import iso
+
+from .clone import clone
+from .measure_start import ROUNDS
+from .results import Result
+
+Boot = Callable[[], float]
+_SOURCES = Path(__file__).parents[1] / "firmware"
+_BOUND = 120.0
+_MEMORY_MIB = 128
+_CONFIG = VMConfig(accel="tcg", memory_mib=_MEMORY_MIB)
+
+
+def measure() -> Iterator[Result]:
+    """One row for each way; of those that this machine lacks, why."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        ways: dict[str, Boot | str] = {}
+        for name, prepare in _WAYS.items():
+            try:
+                ways[name] = prepare(Path(directory))
+            except (HyperError, OSError, subprocess.SubprocessError) as error:
+                ways[name] = str(error)
+        boots = {name: way for name, way in ways.items() if callable(way)}
+        for boot in boots.values():
+            boot()
+        samples: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(ROUNDS):
+            for name, boot in boots.items():
+                samples[name].append(1000 * boot())
+        default = samples[next(iter(_WAYS))]
+        for name, way in ways.items():
+            note = way if isinstance(way, str) else _against(samples[name], default)
+            yield Result(f"boot to agent: {name}", "ms", samples[name], note=note)
+
+
+def _against(samples: list[float], default: list[float]) -> str:
+    """How many times as long as the default, run by run: both have the machine's noise."""
+    ratios = sorted(own / other for own, other in zip(samples, default, strict=True))
+    return f"{ratios[len(ratios) // 2]:.2f} times the default"
+
+
+def _default(directory: Path) -> Boot:
+    image = find()
+    return lambda: _boot(image)
+
+
+def _clone(directory: Path) -> Boot:
+    template.make(_CONFIG)
+    return lambda: clone(_CONFIG)
+
+
+def _flash(directory: Path) -> Boot:
+    subprocess.run(
+        ["make", "-s", "-C", _SOURCES, f"O={directory}/firmware"], check=True, timeout=_BOUND
+    )
+    bios, rom = directory / "firmware/firmware.rom", directory / "cbfs.rom"
+    image = find()
+    kernel = cbfs.choose_kernel(image, bios.stat().st_size)
+    cbfs.make(rom, kernel, Path(image.initrd), qemu_start.flash_arguments())
+    made = flash.image(str(bios), str(rom))
+    return lambda: _boot(made)
+
+
+def _cd(directory: Path) -> Boot:
+    image = find()
+    made = directory / "hyper.iso"
+    iso.make(made, iso.kernel_of(image), Path(image.initrd))
+    return lambda: _boot_cd(made)
+
+
+def _debian(directory: Path) -> Boot:
+    place = f"{cache_directory()}/distribution"
+    image = find(f"{place}/vmlinuz", f"{place}/initrd.img")
+    return lambda: _boot(image)
+
+
+def _xen(directory: Path) -> Boot:
+    raise HyperError("needs a dom0: `make lab-xen`")
+
+
+_WAYS: dict[str, Callable[[Path], Boot]] = {
+    "hyperkernel (the default)": _default,
+    "a clone of a template": _clone,
+    "flash, a CBFS": _flash,
+    "a CD, by a BIOS": _cd,
+    "Debian's kernel": _debian,
+    "Xen": _xen,
+}
+
+
+def _boot(image: GuestImage) -> float:
+    """Seconds of a VM as the product starts it."""
+    with tempfile.TemporaryDirectory() as jail:
+        machine = Machine(
+            name="bench",
+            accel="tcg",
+            cpus=1,
+            memory_mib=_MEMORY_MIB,
+            kernel=os.path.realpath(image.kernel),
+            initrd=os.path.realpath(image.initrd),
+            append="",
+            share="",
+            network="none",
+            user_id=1879048192 + os.getpid(),
+            jail=jail,
+            bios=image.bios,
+            cbfs=image.cbfs,
+        )
+        begin = time.perf_counter()
+        vmm = qemu_start.start(machine)
+        try:
+            return _first_words(vmm.control, begin)
+        finally:
+            vmm.kill()
+            os.waitpid(vmm.pid, 0)
+            for end in (vmm.control, vmm.streams, vmm.monitor, vmm.console):
+                end.close()
+            os.close(vmm.errors)
+
+
+def _boot_cd(image: Path) -> float:
+    """Seconds of a PC as QEMU has it by default."""
+    ours, theirs = socket.socketpair()
+    argv = [
+        *(qemu_start.binary(), "-M", "pc,accel=tcg", "-cpu", "max", "-m", f"{_MEMORY_MIB}M"),
+        *("-nodefaults", "-display", "none", "-no-reboot", "-cdrom", str(image)),
+        *("-chardev", f"socket,id=control,fd={theirs.fileno()}", "-serial", "chardev:control"),
+        *("-serial", "null"),
+    ]
+    begin = time.perf_counter()
+    with subprocess.Popen(argv, pass_fds=[theirs.fileno()]) as qemu, ours, theirs:
+        try:
+            return _first_words(ours, begin)
+        finally:
+            qemu.kill()
+
+
+def _first_words(control: socket.socket, begin: float) -> float:
+    if not select.select([control], [], [], _BOUND)[0] or not control.recv(1):
+        raise RuntimeError("the guest did not come up")
+    return time.perf_counter() - begin
