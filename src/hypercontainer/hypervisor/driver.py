@@ -1,7 +1,7 @@
 """What the core wants of a hypervisor: the interface of drivers, and which one runs an engine.
 
-An engine is what runs a guest's code (`kvm`, `tcg`, `xen`, `xenpv`). Each is run by a driver, a
-module with the functions of `Driver`, which is imported when one of its engines is wanted.
+An engine is what runs a guest's code (`kvm`, `tcg`, `xen`, `xenpv`, `vbox`). Each is run by a
+driver, a module with the functions of `Driver`, imported when one of its engines is wanted.
 docs/hypervisors.md says how to write one.
 """
 
@@ -173,6 +173,10 @@ def load(engine: str) -> Driver:
         from . import xen_driver
 
         return xen_driver
+    if engine == "vbox":
+        from . import vbox_driver
+
+        return vbox_driver
     raise BadRequest(f"accel: {engine!r} is none of {', '.join(CHOICES)}")
 
 
