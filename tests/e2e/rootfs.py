@@ -8,6 +8,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from hypercontainer.guest.platforms import NATIVE
+from tests.e2e.engine import ARCHITECTURE
+
 BUSYBOX = Path("/bin/busybox")
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DIRECTORIES = ("bin", "dev", "etc", "home/app", "proc", "root", "run", "sys", "tmp", "var")
@@ -16,11 +19,20 @@ _GROUP = "root:x:0:\napp:x:1000:\nextra:x:2000:app\n"
 _BOUND = 60
 
 
+def guest_busybox() -> Path:
+    """The busybox that runs in the guests of this run."""
+    if ARCHITECTURE == NATIVE:
+        return BUSYBOX
+    from tests.arm64.busybox import busybox
+
+    return busybox()
+
+
 def make_tree(path: Path) -> Path:
     """A root directory with busybox, its applets and the users root and app (1000)."""
     for name in _DIRECTORIES:
         (path / name).mkdir(parents=True)
-    shutil.copy2(BUSYBOX, path / "bin" / "busybox")
+    shutil.copy2(guest_busybox(), path / "bin" / "busybox")
     applets = subprocess.run(
         [BUSYBOX, "--list"], capture_output=True, text=True, check=True, timeout=_BOUND
     )

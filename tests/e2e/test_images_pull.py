@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from hypercontainer.images import AccessDenied, Auth, BadImage, ImageStore, Regi
 from hypercontainer.images.manifest import digest_of
 from tests.cutproxy import CutProxy
 from tests.disks import small_disk
-from tests.images import make_image, manifest_of, raw_manifest
+from tests.images import list_entry, make_image, manifest_of, put_list, raw_manifest
 from tests.registry import PASSWORD, USER, RegistryServer, make_certificates
 from tests.tars import Item, folder, hardlink, make_tar
 from tests.tokenserver import TokenFront
@@ -128,24 +127,15 @@ async def test_a_manifest_list_gives_our_platform(
         tar = make_tar([Item("arch", architecture.encode())])
         source = image(tmp_path, tar, architecture=architecture)
         name = registry.push(source, "multi:" + architecture, "--format", "v2s2")
-        data = raw_manifest(name)
-        manifest = json.loads(data)
-        ids[architecture] = manifest["config"]["digest"]
-        entries.append(
-            {
-                "mediaType": manifest["mediaType"],
-                "digest": digest_of(data),
-                "size": len(data),
-                "platform": {"os": "linux", "architecture": architecture},
-            }
-        )
-    list_type = "application/vnd.docker.distribution.manifest.list.v2+json"
-    document = {"schemaVersion": 2, "mediaType": list_type, "manifests": entries}
-    put_manifest(registry, "multi", "all", list_type, document)
-    name = f"{registry.host}/multi:all"
+        ids[architecture] = manifest_of(name)["config"]["digest"]
+        entries.append(list_entry(name, architecture))
+    name = put_list(registry.host, "multi", "all", entries)
     assert (await store.pull(name)).id == ids["amd64"]
-    document["manifests"] = [e for e in entries if e["platform"] != entries[1]["platform"]]
-    put_manifest(registry, "multi", "others", list_type, document)
+    assert (await store.pull(name, platform="linux/arm64")).id == ids["arm64"]
+    assert store.get(name).id == ids["arm64"], "the name means what was pulled last"
+    assert store.get(ids["amd64"]).config["architecture"] == "amd64"
+    others = [e for e in entries if e["platform"] != entries[1]["platform"]]
+    put_list(registry.host, "multi", "others", others)
     message = await refused(store, f"{registry.host}/multi:others", NotFound)
     assert message == (
         f"no image for linux/amd64 in {registry.host}/multi:others:"
@@ -153,20 +143,6 @@ async def test_a_manifest_list_gives_our_platform(
     )
     message = await refused(store, f"{registry.host}/multi:arm64", NotFound)
     assert message.endswith("/multi:arm64: it offers linux/arm64")
-
-
-def put_manifest(
-    registry: RegistryServer, path: str, tag: str, kind: str, document: dict[str, Any]
-) -> None:
-    """Push a manifest made by hand."""
-    request = urllib.request.Request(
-        f"http://{registry.host}/v2/{path}/manifests/{tag}",
-        data=json.dumps(document).encode(),
-        headers={"Content-Type": kind},
-        method="PUT",
-    )
-    with urllib.request.urlopen(request, timeout=20) as response:
-        assert response.status == 201
 
 
 async def test_sixty_layers_shared_by_two_images(

@@ -14,16 +14,23 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import VMError
+from hypercontainer.guest.platforms import NATIVE
 from hypercontainer.hypervisor import template as store
 from hypercontainer.sandbox import SandboxClient, VMConfig, launch, read_state
 from hypercontainer.sandbox import template as maker
 from tests.e2e import vms
-from tests.e2e.engine import ACCEL
+from tests.e2e.engine import ACCEL, ARCHITECTURE
 from tests.e2e.rootfs import make_config, process
 
 
 def vm_config(template: str = "use") -> VMConfig:
-    return VMConfig(accel=ACCEL, memory_mib=96, template=template, network="user")
+    return VMConfig(
+        accel=ACCEL,
+        memory_mib=96,
+        template=template,
+        network="user",
+        architecture=ARCHITECTURE,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +97,7 @@ async def test_clones_differ_where_they_must(
         assert abs(int(stamp) - time.time()) < 30
 
 
+@pytest.mark.skipif(ARCHITECTURE != NATIVE, reason="only an x86 has a PIT")
 @pytest.mark.skipif(ACCEL != "tcg", reason="only an emulated CPU is started without its timer")
 async def test_an_idle_clone_is_not_woken_by_the_pit(
     templates: Path, tmp_path: Path, disks: vms.Disks

@@ -18,6 +18,7 @@ from hypercontainer.sandbox import template as maker
 from hypercontainer.sandbox.config import SHARE_DRIVERS
 from hypercontainer.system import processes
 from tests.e2e.command_line import until
+from tests.e2e.engine import ARCHITECTURE
 from tests.e2e.rootfs import make_config, make_tree, process
 from tests.e2e.vms import BOUND, Ran, execute, run, sandbox
 
@@ -37,7 +38,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def vm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SandboxClient]:
     """A clone, as most VMs are: its device is plugged in afterwards."""
-    await asyncio.to_thread(maker.make, VMConfig(accel="tcg", share=True, share_driver="virtiofs"))
+    config = VMConfig(accel="tcg", share=True, share_driver="virtiofs", architecture=ARCHITECTURE)
+    await asyncio.to_thread(maker.make, config)
     directory = tmp_path_factory.mktemp("vm")
     async with sandbox(directory, share=True, share_driver="virtiofs", template="use") as client:
         assert (await client.info())["template"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hypercontainer.sandbox import ExitStatus, SandboxClient, VMConfig, launch
-from tests.e2e.engine import ACCEL, SLOWNESS
+from tests.e2e.engine import ACCEL, ARCHITECTURE, SLOWNESS
 from tests.e2e.rootfs import make_config, make_squashfs, make_tree, make_upper
 
 BOUND = 60.0 * SLOWNESS
@@ -47,9 +47,8 @@ class Disks:
 async def sandbox(directory: Path, **config: Any) -> AsyncIterator[SandboxClient]:
     """A VM that boots under emulation, killed at the end; its state is below `directory`."""
     state_dir = Path(tempfile.mkdtemp(dir=directory)) / "vm"
-    client = await launch(
-        "test", state_dir, VMConfig(**{"accel": ACCEL, "template": "off", **config})
-    )
+    usual = {"accel": ACCEL, "template": "off", "architecture": ARCHITECTURE}
+    client = await launch("test", state_dir, VMConfig(**{**usual, **config}))
     try:
         yield client
     finally:
