@@ -29,6 +29,8 @@ MODULES = (
     *("crc32c_generic", "virtio_pci", "virtio_console", "virtio_rng", "virtio_scsi", "sd_mod"),
     *("virtio_net", "virtio_blk", "virtio_balloon", "squashfs", "ext4", "overlay", "9p"),
     *("9pnet_virtio", "virtiofs", "erofs", "loop", "vmw_vsock_virtio_transport", "binfmt_misc"),
+    # Of guests of Xen.
+    *("xen_blkfront", "xen_netfront", "9pnet_xen"),
 )
 STEP_TIMEOUT = 900.0
 

@@ -165,5 +165,6 @@ def _kernel(boot: Boot) -> list[str]:
         started, initrd, own = boot.kernel, str(boot.initramfs), arguments
     else:
         started, own = boot.hypervisor, boot.hypervisor_arguments
-        initrd = f"{boot.kernel} {arguments},{boot.initramfs}"
+        # A kernel below Xen looks for pages that can be written and executed, for a minute.
+        initrd = f"{boot.kernel} {arguments} rodata=off,{boot.initramfs}"
     return ["-kernel", str(started), "-append", own, "-initrd", initrd]

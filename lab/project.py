@@ -75,11 +75,15 @@ def _checkout_files() -> Iterator[tuple[Path, Path]]:
 
 
 def _guest_files() -> Iterator[tuple[Path, Path]]:
-    """The guest kernel and initrd, at the default place."""
-    image = kernel.find()
+    """The guest kernels, for QEMU and for Xen, and the initrd, at the default place."""
     place = Path(kernel.CACHE)
-    if image.kind == "distribution":
-        yield Path(image.kernel).resolve().parent, place / "distribution"
-    else:
-        yield Path(image.kernel).resolve(), place / "hyperkernel" / "vmlinux"
-        yield Path(image.initrd).resolve(), place / "hyper-initrd.img"
+    found = {}
+    for flavour in ("", "xen"):
+        image = kernel.find(flavour=flavour)
+        if image.kind == "distribution":
+            found[place / "distribution"] = Path(image.kernel).resolve().parent
+        else:
+            name = Path(image.kernel).parent.name
+            found[place / name / "vmlinux"] = Path(image.kernel).resolve()
+            found[place / "hyper-initrd.img"] = Path(image.initrd).resolve()
+    return ((source, target) for target, source in found.items())

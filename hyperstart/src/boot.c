@@ -183,13 +183,25 @@ static int open_port(const char *name)
     }
 }
 
+/* The consoles of Xen come when the kernel has met the other end. */
+static int wait_for(const char *path)
+{
+    int64_t end = monotonic_ms() + PORT_WAIT_MS;
+    for (;;) {
+        int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (fd >= 0 || monotonic_ms() > end)
+            return fd;
+        usleep(1000);
+    }
+}
+
 /* A line that is not there opens, but has no settings. */
 static int open_line(const char *name)
 {
     char path[PORT_NAME + 8];
     struct termios settings;
     snprintf(path, sizeof path, "/dev/%s", name);
-    int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = wait_for(path);
     if (fd < 0 || tcgetattr(fd, &settings) < 0)
         die("port %s, which the command line names: %s", name, error_text(errno));
     cfmakeraw(&settings);

@@ -58,6 +58,9 @@ void disk_directory(struct disk_address at, char *path, size_t size)
     snprintf(path, size, "%d-%d", at.target, at.lun);
 }
 
+/* Disks of Xen have no host to be scanned; they come by themselves, by their number. */
+#define XEN_EXTENDED (1u << 28)
+
 /* The number of the virtio-scsi host, -1 if there is none. */
 static int scsi_host(void)
 {
@@ -76,11 +79,16 @@ static int scsi_host(void)
     return found;
 }
 
-/* Writes the name (sda, …) of the block device; false while it is not there. */
+/* Writes the name (sda, xvda, …) of the block device; false while it is not there. */
 static bool block_name(int host, struct disk_address at, char *name, size_t size)
 {
     char path[128];
-    snprintf(path, sizeof path, "/sys/bus/scsi/devices/%d:0:%d:%d/block", host, at.target, at.lun);
+    if (host >= 0)
+        snprintf(path, sizeof path, "/sys/bus/scsi/devices/%d:0:%d:%d/block", host, at.target,
+                 at.lun);
+    else
+        snprintf(path, sizeof path, "/sys/bus/xen/devices/vbd-%u/block",
+                 XEN_EXTENDED | (unsigned)at.lun << 8);
     DIR *directory = opendir(path);
     bool found = false;
     struct dirent *entry;
@@ -109,7 +117,7 @@ static int find_device(struct disk_address at, char *device, size_t size, struct
     int64_t end = monotonic_ms() + WAIT_MS;
     for (int attempt = 0;; attempt++) {
         int host = scsi_host();
-        if (host >= 0 && block_name(host, at, name, sizeof name)) {
+        if (block_name(host, at, name, sizeof name)) {
             snprintf(device, size, "/dev/%s", name);
             if (can_be_opened(device))
                 return 0;

@@ -275,7 +275,7 @@ int net_setup_interface(const struct interface_spec *spec, struct failure *failu
     return 0;
 }
 
-/* Virtual interfaces are deleted, cards ejected. */
+/* Virtual interfaces are deleted, cards ejected; those of Xen the host takes itself. */
 int net_delete_interface(const struct interface_spec *spec, struct failure *failure)
 {
     struct netlink_request request;
@@ -286,6 +286,8 @@ int net_delete_interface(const struct interface_spec *spec, struct failure *fail
     snprintf(device, sizeof device, "/sys/class/net/%s/device", if_indextoname(index, name));
     if (pci_address(device, address, sizeof address))
         return pci_eject(address, failure);
+    if (access(device, F_OK) == 0)
+        return set_up(index, false) < 0 ? fail_errno(failure, "network interface down") : 0;
     begin_link(&request, RTM_DELLINK, index);
     return transact(&request) < 0 ? fail_errno(failure, "network interface") : 0;
 }

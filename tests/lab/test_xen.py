@@ -1,12 +1,64 @@
-"""What the machine of `make lab-xen` is: a dom0, whose tools talk to Xen."""
+"""What is only true where Xen starts the VMs: the machine of `make lab-xen`, a dom0."""
 
+import asyncio
+import os
+import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from hypercontainer.errors import NotSupported
+from hypercontainer.sandbox import SandboxClient, read_state
+from tests.e2e.command_line import Hyper
+from tests.e2e.hyperd_process import wait_until
+from tests.e2e.netns import NetHyperd, two_hosts
+from tests.e2e.vms import Disks, run, sandbox
+
+ENGINES = ("xenpv", "xen")
+# Debian's kernel fits in this too. An emulated guest of an emulated machine takes its time.
+SIZE = 256
+BOOT = 500.0
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 def xl(*argv: str) -> str:
     done = subprocess.run(["xl", *argv], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
+
+
+def domains() -> list[str]:
+    """Those that are ours."""
+    names = [line.split()[0] for line in xl("list").splitlines()[1:]]
+    return [name for name in names if name.startswith("hyper-")]
+
+
+def backends() -> list[str]:
+    """What the store has of devices, and which loop devices have a file."""
+    found = []
+    for kind in ("vbd", "vif", "console"):
+        said = subprocess.run(
+            ["xenstore-ls", "-f", f"/local/domain/0/backend/{kind}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+        # The first domain's own console is xenconsoled's, which only has some for other domains.
+        found += [line for line in said.splitlines() if line.count("/") > 6]
+    loops = [str(path) for path in Path("/sys/block").glob("loop*/loop")]
+    return [*found, *loops]
+
+
+def processes() -> list[str]:
+    done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=60)
+    return [line for line in done.stdout.splitlines() if "xl create" in line]
+
+
+def nothing_left() -> None:
+    wait_until(lambda: not (domains() or backends() or processes()), "nothing left", 60)
 
 
 def test_this_is_a_dom0() -> None:
@@ -19,3 +71,98 @@ def test_xen_runs_paravirtual_guests_and_whole_ones_with_nested_pages() -> None:
     info = {name.strip(): value.strip() for name, _, value in lines}
     assert (info["xen_major"], info["xen_minor"]) == ("4", "17")
     assert {"pv", "hvm", "hap"} <= set(info["virt_caps"].split())
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
+    return Disks(tmp_path_factory.mktemp("disks"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_container_on_disks_in_a_domain(tmp_path: Path, disks: Disks, engine: str) -> None:
+    """Its boot is timed; data goes both ways, more than the rings hold; a pause holds it."""
+    began = time.monotonic()
+    async with sandbox(tmp_path, accel=engine, memory_mib=SIZE, boot_timeout=BOOT) as client:
+        print(f"{engine}: boot to agent {time.monotonic() - began:.1f} s")
+        state = read_state(client.state_dir)
+        assert state is not None
+        assert (state["accel"], state["template"]) == (engine, "")
+        assert len(domains()) == 1
+        data = os.urandom(30000)
+        ran = await run(client, disks.rootfs(), "cat", stdin=data)
+        assert (ran.stdout, ran.status.code) == (data, 0)
+        await client.pause()
+        assert "--p" in xl("list", domains()[0]).splitlines()[1].split()[4]
+        await client.resume()
+        ran = await run(client, disks.rootfs(), "sh", "-c", "echo out; exit 3")
+        assert (ran.stdout, ran.status.code) == (b"out\n", 3)
+        await client.shutdown(timeout=60.0)
+    await asyncio.to_thread(nothing_left)
+
+
+async def killed(client: SandboxClient, key: str) -> None:
+    """Kill the sandbox or what keeps its domain, and wait for the domain's end."""
+    state = read_state(client.state_dir)
+    assert state is not None
+    os.kill(int(state[key]), signal.SIGKILL)
+    await asyncio.to_thread(nothing_left)
+
+
+async def test_whoever_is_killed_leaves_no_domain(tmp_path: Path) -> None:
+    for key in ("vmm_pid", "pid"):
+        async with sandbox(tmp_path, accel="xenpv", memory_mib=SIZE, boot_timeout=BOOT) as client:
+            await killed(client, key)
+
+
+async def test_what_xen_can_not_do_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotSupported, match=r"Xen \(xenpv\) has no user-mode network"):
+        async with sandbox(tmp_path, accel="xenpv", network="user"):
+            pass
+    with pytest.raises(NotSupported, match=r"Xen \(xenpv\) can't give .* by virtiofs: it does by"):
+        async with sandbox(tmp_path, accel="xenpv", share=True, share_driver="virtiofs"):
+            pass
+    assert not domains()
+
+
+@pytest.fixture
+def hyperd(tmp_path: Path) -> Iterator[NetHyperd]:
+    """A hyperd with a network of its own, whose `auto` is Xen."""
+    with two_hosts() as (host, _):
+        daemon = NetHyperd(tmp_path, host)
+        try:
+            daemon.config.write_text("Hypervisor = xenpv\nBootTimeout = 500\n")
+            daemon.start()
+            daemon.load_image()
+            yield daemon
+        finally:
+            daemon.close()
+
+
+def test_a_pod_of_two_containers_and_a_restart_of_hyperd(hyperd: NetHyperd) -> None:
+    sleeper = {"image": "busybox", "command": ["sleep", "10000"]}
+    made = hyperd.client.create_pod(
+        {"containers": [sleeper, sleeper], "resource": {"memory": SIZE}}
+    )
+    first, second = made["Containers"]
+    hyperd.client.start_pod(made["ID"])
+    assert hyperd.vm_of(first)["Accel"] == "xenpv"
+    assert hyperd.vm_of(first)["VmmPid"] == hyperd.vm_of(second)["VmmPid"]
+    assert hyperd.execute(first, "hostname")[1].strip() == made["ID"]
+    gateway = hyperd.settings_of(first)["Gateway"]
+    assert hyperd.execute(first, "ping", "-c1", "-w60", gateway)[0] == 0
+    hyperd.end()
+    hyperd.start()
+    assert hyperd.execute(second, "echo", "still here") == (0, "still here\n")
+    hyperd.client.stop_container(second, timeout=0)
+    assert hyperd.state_of(second)["ExitCode"] == 137
+    assert hyperd.execute(first, "true")[0] == 0
+    hyperd.client.stop_pod(made["ID"])
+    hyperd.client.remove_pod(made["ID"])
+    nothing_left()
+
+
+def test_hyper_run(hyperd: NetHyperd) -> None:
+    hyper = Hyper(hyperd.socket)
+    done = hyper("run", "--rm", f"--memory={SIZE}", "busybox", "echo", "from Xen", timeout=1200)
+    assert (done.stdout, done.stderr, done.returncode) == (b"from Xen\n", b"", 0)
+    nothing_left()

@@ -39,15 +39,15 @@ def cache_directory() -> str:
 def _candidates(flavour: str) -> list[GuestImage]:
     cache = cache_directory()
     initrd = f"{cache}/{INITRD}"
-    if flavour:
-        own = flavour in ARCHITECTURES
-        file, name = ("Image", f"hyper-initrd-{flavour}.img") if own else ("vmlinux", INITRD)
-        kernels = (f"{cache}/hyperkernel-{flavour}/{file}", f"{INSTALLED}/kernel-{flavour}")
+    if flavour in ARCHITECTURES:
+        kernels = (f"{cache}/hyperkernel-{flavour}/Image", f"{INSTALLED}/kernel-{flavour}")
+        name = f"hyper-initrd-{flavour}.img"
         initrds = (f"{cache}/{name}", f"{INSTALLED}/{name}")
         return [GuestImage(*pair, flavour) for pair in zip(kernels, initrds, strict=True)]
+    name, kind = (f"-{flavour}", flavour) if flavour else ("", "hyperkernel")
     return [
-        GuestImage(f"{cache}/hyperkernel/vmlinux", initrd, "hyperkernel"),
-        GuestImage(f"{INSTALLED}/kernel", f"{INSTALLED}/hyper-initrd.img", "hyperkernel"),
+        GuestImage(f"{cache}/hyperkernel{name}/vmlinux", initrd, kind),
+        GuestImage(f"{INSTALLED}/kernel{name}", f"{INSTALLED}/{INITRD}", kind),
         GuestImage(
             f"{cache}/distribution/vmlinuz", f"{cache}/distribution/initrd.img", "distribution"
         ),

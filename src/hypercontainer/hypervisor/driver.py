@@ -5,9 +5,10 @@ driver, a module with the functions of `Driver`, imported when one of its engine
 docs/hypervisors.md says how to write one.
 """
 
+import fcntl
 from typing import NamedTuple, NoReturn, Protocol
 
-from ..errors import BadRequest, NotSupported
+from ..errors import BadRequest, Conflict, NotSupported
 from ..guest.kernel import GuestImage
 from .engines import CHOICES
 from .machine import Machine, Vmm
@@ -193,3 +194,18 @@ def check(machine: Machine, features: Features) -> None:
             f"{features.name} ({machine.accel}) has no user-mode network: use a network with a"
             " bridge, or none"
         )
+
+
+def lock_image(fd: int, path: str, read_only: bool) -> None:
+    """Keep others from an image for as long as a VMM has it: the lock is the open file's.
+
+    Raises Conflict. Where the file system has no locks, there are none.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_NB | (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX))
+    except BlockingIOError:
+        raise Conflict(
+            f"disk image {path} is in use by another virtual machine: stop that one first"
+        ) from None
+    except OSError:
+        pass

@@ -1,7 +1,6 @@
 """A running QEMU, driven by its monitor (QMP, by the qemu.qmp library)."""
 
 import asyncio
-import fcntl
 import os
 import re
 import stat
@@ -14,7 +13,7 @@ from qemu.qmp.qmp_client import ExecInterruptedError
 from ..errors import BadRequest, Conflict, VMError
 from ..guest.platforms import NATIVE
 from . import virt
-from .driver import RAW, DiskKind, Features, Monitor
+from .driver import RAW, DiskKind, Features, Monitor, lock_image
 from .machine import Machine, Vmm
 from .qemu_start import SCSI_BUS
 
@@ -53,21 +52,6 @@ def _block_node(
 
 def _is_device(path: str) -> bool:
     return stat.S_ISBLK(os.stat(path).st_mode)
-
-
-def _lock(fd: int, path: str, read_only: bool) -> None:
-    """Keep others from an image for as long as QEMU has it: the lock is the open file's.
-
-    Raises Conflict. Where the file system has no locks, there are none.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_NB | (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX))
-    except BlockingIOError:
-        raise Conflict(
-            f"disk image {path} is in use by another virtual machine: stop that one first"
-        ) from None
-    except OSError:
-        pass
 
 
 async def _deleted(listener: EventListener, device: str) -> None:
@@ -162,7 +146,7 @@ class Qemu(Monitor):
         except OSError as error:
             raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
         try:
-            _lock(fd, path, read_only)
+            lock_image(fd, path, read_only)
             await self._until_connected()
             self._qmp.send_fd_scm(fd)
             added = await self._execute("add-fd")

@@ -1,26 +1,90 @@
-"""Xen as a driver: PVH guests are the engine `xen`, PV guests `xenpv`."""
+"""Xen as a driver: PVH guests are the engine `xen`, PV guests `xenpv`.
+
+A domain is made and ended by `xl`; its devices are plugged by xenstore, and its channels are
+consoles, whose other half a process beside the sandbox has (`xen_keeper`).
+"""
+
+import os
+import socket
+from typing import TYPE_CHECKING
 
 from ..errors import VMError
 from ..guest.kernel import GuestImage
-from .driver import Features, Monitor
+from ..system import processes
+from . import engines, xen_domain
+from .driver import Features
 from .machine import Machine, Vmm
+
+if TYPE_CHECKING:
+    from .xen import Xen
+
+_FEATURES = Features(
+    name="Xen",
+    boot_seconds=60.0,
+    request_seconds=60.0,
+    shares={"9p": "trans=xen,version=9p2000.L,cache=mmap,access=client"},
+    kernel="xen",
+)
+_DEVICES = ("xenbus", "gntdev", "evtchn")
 
 
 def features(engine: str) -> Features:
-    """As `Driver`."""
-    return Features("Xen", 60.0, 60.0, {}, kernel="xen")
+    """As `Driver`. Directories are served by the QEMU that Xen has for that, if it is there."""
+    return _FEATURES if xen_domain.reaches_shares() else _FEATURES._replace(shares={})
 
 
 def trouble(engine: str, image: GuestImage) -> str:
     """As `Driver`."""
-    return "not yet"
+    if not engines.xen_kinds():
+        return "this host does not run on Xen: boot it by xen-hypervisor, or use another driver"
+    if not engines.is_control_domain():
+        return (
+            "this is not Xen's control domain (no control_d in /proc/xen/capabilities): run it in"
+            " dom0, or mount -t xenfs xenfs /proc/xen where that is missing"
+        )
+    if engine == "xen" and engines.of_xen() != "xen":
+        return "this CPU runs no PVH guests: use xenpv"
+    try:
+        xen_domain.binary()
+    except VMError as error:
+        return error.message
+    for name in _DEVICES:
+        if not os.path.exists(f"/dev/xen/{name}"):
+            return f"/dev/xen/{name} does not exist: modprobe xen-{name}"
+    return ""
 
 
 def start(machine: Machine) -> Vmm:
     """As `Driver`."""
-    raise VMError("not yet")
+    from . import xen_keeper
+
+    ours, theirs = zip(*(socket.socketpair() for _ in xen_keeper.Ends._fields), strict=True)
+    errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        xen_keeper.become(machine, xen_keeper.Ends(*theirs), errors_write, parent)
+    os.close(errors_write)
+    for end in theirs:
+        end.close()
+    for end in ours:
+        end.setblocking(False)
+    os.set_blocking(errors_read, False)
+    monitor, console, control, streams = ours
+    return Vmm(
+        pid,
+        processes.start_time(pid) or 0,
+        control,
+        streams,
+        monitor,
+        console,
+        errors_read,
+        end_signal=15,
+    )
 
 
-def monitor(machine: Machine, vmm: Vmm) -> Monitor:
+def monitor(machine: Machine, vmm: Vmm) -> "Xen":
     """As `Driver`."""
-    raise VMError("not yet")
+    from .xen import Xen
+
+    return Xen(machine, vmm, features(machine.accel))

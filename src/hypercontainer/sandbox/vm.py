@@ -21,6 +21,7 @@ from ..system.patience import patience
 from .console import ConsoleLog
 
 _CLONE_BOUND = 5.0
+_KILL_BOUND = 10.0
 _RENEW_BOUND = 2.0
 _MAX_ERRORS = 8192
 # What QEMU's user-mode network expects of its guest.
@@ -235,7 +236,7 @@ class VirtualMachine:
     async def kill(self) -> None:
         """End the VMM at once."""
         self.vmm.kill()
-        await asyncio.wait([self.ended], timeout=10.0)
+        await asyncio.wait([self.ended], timeout=_KILL_BOUND * patience())
 
 
 def identity(pod: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""A running domain of Xen, driven by xl and xenstore."""
+
+import asyncio
+import fcntl
+import os
+import stat
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import BadRequest, HyperError, NotSupported, VMError
+from ..system import iproute, loopdev
+from ..system.patience import patience
+from ..system.threads import in_network_namespace
+from . import xen_devices, xen_domain
+from .driver import RAW, DiskKind, Features, Monitor, lock_image
+from .machine import Machine, Vmm
+from .xen_devices import Device
+from .xenstore import XenStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PLUG_BOUND = 20.0
+_UNPLUG_BOUND = 10.0
+_DIRECT = ("off", "none", "directsync")
+_WRITE_THROUGH = ("writethrough", "directsync")
+_TUNGETIFF, _TUNGETDEVNETNS = 0x800454D2, 0x54E3
+T = TypeVar("T")
+
+
+class Xen(Monitor):
+    """One domain. Its disks are numbered, its cards have the place of a tap."""
+
+    def __init__(self, machine: Machine, vmm: Vmm, features: Features) -> None:
+        self.features = features
+        self._vmm = vmm
+        self._name = xen_domain.name_of(machine, vmm.pid, vmm.started)
+        self._domain = 0
+        self._connected = asyncio.Event()
+        self._closed = False
+        self._lock = asyncio.Lock()
+        self._store: XenStore | None = None
+        # Descriptors that a device lives by: the loop device, the tap.
+        self._disks: dict[int, int] = {}
+        self._cards: dict[str, tuple[Device, int]] = {}
+        self._next_lun = 0
+        self._next_card = 0
+
+    async def connect(self, timeout: float) -> None:
+        """As `Monitor`: the domain is made and runs."""
+        loop = asyncio.get_running_loop()
+        try:
+            said = await asyncio.wait_for(loop.sock_recv(self._vmm.monitor, 32), timeout)
+        except TimeoutError as error:
+            raise VMError(f"Xen did not make a domain in {timeout:.0f} s") from error
+        if not said.isdigit():
+            raise VMError("Xen did not make a domain")
+        self._store, self._domain = XenStore(), int(said)
+        self._connected.set()
+
+    async def _do(self, work: "Callable[[XenStore], T]") -> T:
+        """Do something with the store, one at a time, beside the event loop."""
+        try:
+            await asyncio.wait_for(self._connected.wait(), 60.0 * patience())
+        except TimeoutError as error:
+            raise VMError("Xen did not make a domain") from error
+        async with self._lock:
+            if self._closed or self._store is None:
+                raise VMError("the virtual machine is gone")
+            store = self._store
+            return await asyncio.to_thread(lambda: work(store))
+
+    async def plug_disk(
+        self, path: str, *, read_only: bool, kind: DiskKind = RAW, lun: int | None = None
+    ) -> int:
+        """As `Monitor`. Raises NotSupported for what Xen's disks are not."""
+        if kind.format != "raw":
+            raise NotSupported(f"disk image {path}: Xen's disks are raw, not {kind.format}")
+        if kind.cache in _WRITE_THROUGH:
+            raise NotSupported(f"disk image {path}: Xen's disks have no cache={kind.cache}")
+        lun = self._next_lun if lun is None else lun
+        if lun >= xen_devices.MAX_DISKS:
+            raise BadRequest(f"more than {xen_devices.MAX_DISKS} disks in a virtual machine")
+        self._next_lun = max(self._next_lun, lun + 1)
+        device, block = _block_device(path, read_only, kind.cache in _DIRECT)
+        self._disks[lun] = device
+        number = os.stat(block).st_rdev
+        host = {
+            "params": block,
+            "type": "phy",
+            "physical-device": f"{os.major(number):x}:{os.minor(number):x}",
+            "mode": "r" if read_only else "w",
+            "device-type": "disk",
+            "dev": "xvd",
+            "removable": "0",
+            "bootable": "0",
+            "discard-enable": "1",
+        }
+        try:
+            await self._do(lambda store: self._plug_disk(store, lun, host))
+        except BaseException:
+            os.close(self._disks.pop(lun))
+            raise
+        return lun
+
+    def _plug_disk(self, store: XenStore, lun: int, host: dict[str, str]) -> None:
+        device = self._disk(lun)
+        guest = {"virtual-device": str(device.number), "device-type": "disk"}
+        _plug(store, device, host, guest)
+
+    def _disk(self, lun: int) -> Device:
+        return Device(self._domain, "vbd", xen_devices.disk_number(lun))
+
+    async def unplug_disk(self, lun: int) -> None:
+        """As `Monitor`."""
+        bound = _UNPLUG_BOUND * patience()
+        await self._do(lambda store: xen_devices.unplug(store, self._disk(lun), bound))
+        os.close(self._disks.pop(lun))
+
+    async def plug_network(self, name: str, tap: int, mac: str, slot: str = "") -> None:
+        """As `Monitor`: the card's interface in the host is put in the place of whoever reads the
+        tap."""
+        kept = os.dup(tap)
+        self._next_card += 1
+        number = self._next_card - 1
+        try:
+            device = await self._do(lambda store: self._plug_network(store, number, kept, mac))
+        except BaseException:
+            os.close(kept)
+            raise
+        self._cards[name] = (device, kept)
+
+    def _plug_network(self, store: XenStore, number: int, tap: int, mac: str) -> Device:
+        device = Device(self._domain, "vif", number)
+        handle = {"handle": str(number), "mac": mac}
+        # No script sets the interface up: `_join` does.
+        host = {**handle, "script": "", "type": "vif", "bridge": ""}
+        xen_devices.plug(store, device, host, handle)
+        try:
+            _join(f"vif{self._domain}.{number}", tap)
+            store.write(f"{device.hosts}/hotplug-status", "connected")
+            xen_devices.wait_connected(store, device, _PLUG_BOUND * patience())
+        except BaseException as error:
+            xen_devices.remove(store, device)
+            if isinstance(error, HyperError | OSError):
+                raise VMError(f"network card {mac}: {error}") from error
+            raise
+        return device
+
+    async def unplug_network(self, name: str) -> None:
+        """As `Monitor`."""
+        device, tap = self._cards.pop(name)
+        bound = _UNPLUG_BOUND * patience()
+        try:
+            await self._do(lambda store: xen_devices.unplug(store, device, bound))
+        finally:
+            os.close(tap)
+
+    async def pause(self) -> None:
+        """As `Monitor`."""
+        await self._do(lambda _: xen_domain.xl("pause", str(self._domain)))
+
+    async def resume(self) -> None:
+        """As `Monitor`."""
+        await self._do(lambda _: xen_domain.xl("unpause", str(self._domain)))
+
+    async def close(self) -> None:
+        """As `Monitor`. A domain whose keeper was killed is ended too."""
+        self._closed = True
+        self._connected.set()
+        async with self._lock:
+            if self._store is not None:
+                store, self._store = self._store, None
+                await asyncio.to_thread(self._end, store)
+        self._vmm.monitor.close()
+        for fd in (*self._disks.values(), *(tap for _, tap in self._cards.values())):
+            os.close(fd)
+        self._disks.clear()
+        self._cards.clear()
+
+    def _end(self, store: XenStore) -> None:
+        try:
+            if store.read(f"/local/domain/{self._domain}/name") == self._name:
+                xen_domain.destroy(store, self._domain)
+        except VMError:
+            pass
+        finally:
+            store.close()
+
+
+def _plug(store: XenStore, device: Device, host: dict[str, str], guest: dict[str, str]) -> None:
+    xen_devices.plug(store, device, host, guest)
+    try:
+        xen_devices.wait_connected(store, device, _PLUG_BOUND * patience())
+    except BaseException:
+        xen_devices.remove(store, device)
+        raise
+
+
+def _block_device(path: str, read_only: bool, direct: bool) -> tuple[int, str]:
+    """A descriptor that keeps the image, and a block device of it. Raises BadRequest, Conflict."""
+    try:
+        fd = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR))
+    except OSError as error:
+        raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
+    try:
+        lock_image(fd, path, read_only)
+        if stat.S_ISBLK(os.fstat(fd).st_mode):
+            return os.dup(fd), os.path.realpath(path)
+        return loopdev.attach(fd, read_only=read_only, direct=direct)
+    finally:
+        os.close(fd)
+
+
+def _join(interface: str, tap: int) -> None:
+    """Let what comes from an interface come from the tap, and what goes to the tap go to it.
+
+    So the tap stays where its network has put it: in a bridge, or beside an engine's interface,
+    with the rules that name it. Raises HyperError, OSError.
+    """
+    name = fcntl.ioctl(tap, _TUNGETIFF, bytes(40))[:16].rstrip(b"\0").decode()
+    namespace = fcntl.ioctl(tap, _TUNGETDEVNETNS)
+    try:
+        if os.fstat(namespace).st_ino != os.stat("/proc/self/ns/net").st_ino:
+            path = f"/proc/{os.getpid()}/fd/{namespace}"
+            iproute.run("ip", "link", "set", "dev", interface, "netns", path)
+        in_network_namespace(namespace, lambda: _redirect(interface, name))
+    finally:
+        os.close(namespace)
+
+
+def _redirect(interface: str, tap: str) -> None:
+    (link,) = iproute.query("link", "show", "dev", tap)
+    iproute.run("ip", "link", "set", "dev", interface, "mtu", str(link["mtu"]), "up")
+    everything = ("protocol", "all", "u32", "match", "u8", "0", "0", "action", "mirred")
+    iproute.run("tc", "qdisc", "add", "dev", interface, "ingress")
+    iproute.run(
+        *("tc", "filter", "add", "dev", interface, "parent", "ffff:"),
+        *(*everything, "ingress", "redirect", "dev", tap),
+    )
+    iproute.run("tc", "qdisc", "replace", "dev", tap, "root", "handle", "1:", "prio")
+    iproute.run(
+        *("tc", "filter", "add", "dev", tap, "parent", "1:"),
+        *(*everything, "egress", "redirect", "dev", interface),
+    )
