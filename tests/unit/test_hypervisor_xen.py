@@ -183,7 +183,7 @@ def test_another_domain_than_dom0_says_so(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
 def test_every_engine_has_a_driver(engine: str) -> None:
-    assert driver.load(engine).features(engine).name in ("QEMU", "Xen")
+    assert driver.load(engine).features(engine).name
 
 
 def test_what_an_engine_can_not_do_is_refused() -> None:
