@@ -16,6 +16,7 @@ from pathlib import Path
 from firmware import cbfs
 from hypercontainer.errors import HyperError
 from hypercontainer.guest.kernel import GuestImage, cache_directory, find
+from hypercontainer.guest.platforms import NATIVE
 from hypercontainer.hypervisor import flash, qemu_start
 from hypercontainer.hypervisor.machine import Machine
 from hypercontainer.sandbox import VMConfig, template
@@ -96,6 +97,18 @@ def _debian(directory: Path) -> Boot:
     return lambda: _boot(image)
 
 
+def _arm64(directory: Path) -> Boot:
+    image = find(flavour="arm64")
+    return lambda: _boot(image, "arm64")
+
+
+def _arm64_clone(directory: Path) -> Boot:
+    find(flavour="arm64")
+    config = VMConfig(accel="tcg", memory_mib=_MEMORY_MIB, architecture="arm64")
+    template.make(config)
+    return lambda: clone(config)
+
+
 def _xen(directory: Path) -> Boot:
     raise HyperError("needs a dom0: `make lab-xen`")
 
@@ -106,11 +119,13 @@ _WAYS: dict[str, Callable[[Path], Boot]] = {
     "flash, a CBFS": _flash,
     "a CD, by a BIOS": _cd,
     "Debian's kernel": _debian,
+    "arm64": _arm64,
+    "a clone of arm64": _arm64_clone,
     "Xen": _xen,
 }
 
 
-def _boot(image: GuestImage) -> float:
+def _boot(image: GuestImage, architecture: str = NATIVE) -> float:
     """Seconds of a VM as the product starts it."""
     with tempfile.TemporaryDirectory() as jail:
         machine = Machine(
@@ -127,6 +142,7 @@ def _boot(image: GuestImage) -> float:
             jail=jail,
             bios=image.bios,
             cbfs=image.cbfs,
+            architecture=architecture,
         )
         begin = time.perf_counter()
         vmm = qemu_start.start(machine)
