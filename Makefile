@@ -139,7 +139,8 @@ test-crashes: setup kernel
 # In one process: each VM emulates a foreign processor.
 test-arm64: setup kernel
 	@$(MAKE) --no-print-directory hyperkernel-arm64
-	$(PYTEST) tests/arm64 $(ARGS)
+	HYPER_TEST_ARCHITECTURE=arm64 $(PYTEST) $(or $(ARGS),tests/arm64 tests/e2e/test_sandbox_network.py \
+		tests/e2e/test_sandbox_template.py tests/e2e/test_share_drivers.py -k "not what_programs_do")
 
 # SEED=N repeats what a run did; pods come and go for DURATION seconds.
 soak: setup kernel

@@ -53,6 +53,12 @@ def test_errors_are_one_line(hyper: Hyper, logged_in: RegistryServer, tmp_path: 
         logged_in.push(arm, "arm:1"): "it offers linux/arm64",
         "Bad:1": "lower case",
     }
+    for command in (["pull"], ["run", "--rm"], ["create"]):
+        done = hyper(*command, "--platform", "linux/s390x", "busybox")
+        assert b"platform linux/s390x: hyper has neither an emulator nor" in done.stderr, done
+        assert (done.returncode != 0, done.stderr.count(b"\n")) == (True, 1), done
+    done = hyper("run", "--rm", "--pull", "never", "--platform", "linux/arm64", "busybox")
+    assert b"no such image for linux/arm64: busybox is here for linux/amd64" in done.stderr, done
     for name, reason in cases.items():
         for command in (["pull", name], ["run", "--rm", name, "true"]):
             done = hyper(*command)

@@ -15,9 +15,11 @@ READ, WRITE, CLONE = 0, 1, 56
 ENOSYS, EPERM = 38, 1
 
 
-def run(seccomp: dict[str, Any], number: int, *args: int, arch: int = X86_64) -> int:
+def run(
+    seccomp: dict[str, Any], number: int, *args: int, arch: int = X86_64, guest: str = "amd64"
+) -> int:
     """Interpret the classic BPF on one system call (linux/seccomp.h, struct seccomp_data)."""
-    program = list(struct.iter_unpack("<HBBI", base64.b64decode(compile_filter(seccomp)[0])))
+    program = list(struct.iter_unpack("<HBBI", base64.b64decode(compile_filter(seccomp, guest)[0])))
     data = struct.pack("<iIQ6Q", number, arch, 0, *args, *[0] * (6 - len(args)))
     accumulator, memory, at = 0, [0] * 16, 0
     while True:
@@ -172,3 +174,15 @@ def test_listeners_are_refused(seccomp: dict[str, Any]) -> None:
 def test_what_is_wrong_is_named(seccomp: dict[str, Any]) -> None:
     with pytest.raises(BadRequest, match=r"linux\.seccomp"):
         compile_filter(seccomp)
+
+
+def test_a_filter_for_another_architecture() -> None:
+    seccomp = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}],
+    }
+    aarch64 = 0xC00000B7
+    assert run(seccomp, 63, arch=aarch64, guest="arm64") == ALLOW, "read has another number there"
+    assert run(seccomp, READ, arch=aarch64, guest="arm64") == ERRNO | EPERM
+    assert run(seccomp, READ, guest="arm64") == KILL, "the host's programs don't run there"
