@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import NotSupported
+from hypercontainer.errors import BadRequest, NotSupported
 from hypercontainer.sandbox import SandboxClient, read_state
 from tests.e2e.command_line import Hyper
 from tests.e2e.hyperd_process import wait_until
@@ -98,6 +98,32 @@ async def test_a_container_on_disks_in_a_domain(tmp_path: Path, disks: Disks, en
         assert (ran.stdout, ran.status.code) == (b"out\n", 3)
         await client.shutdown(timeout=60.0)
     await asyncio.to_thread(nothing_left)
+
+
+async def test_cpus_and_memory_are_set(tmp_path: Path, disks: Disks) -> None:
+    size = {"cpus": 2, "memory_mib": SIZE}
+    async with sandbox(tmp_path, accel="xenpv", boot_timeout=BOOT, **size) as client:
+
+        async def told(script: str) -> int:
+            return int((await run(client, disks.rootfs(), "sh", "-c", script)).stdout)
+
+        async def becomes(script: str, wanted: Callable[[int], bool]) -> None:
+            deadline = time.monotonic() + 120
+            while not wanted(found := await told(script)):
+                assert time.monotonic() < deadline, found
+                await asyncio.sleep(1)
+
+        cpus, memory = "nproc", "sed -n 's/^MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo"
+        assert await told(cpus) == 2
+        whole = await told(memory)
+        await client.set_vm_size(cpus=1, memory_mib=SIZE - 64)
+        await becomes(cpus, lambda count: count == 1)
+        await becomes(memory, lambda kib: kib <= whole - (56 << 10))
+        await client.set_vm_size(cpus=2, memory_mib=SIZE)
+        await becomes(cpus, lambda count: count == 2)
+        await becomes(memory, lambda kib: kib >= whole - (8 << 10))
+        with pytest.raises(BadRequest, match="cpus: 3 is not between 1 and 2"):
+            await client.set_vm_size(cpus=3)
 
 
 async def killed(client: SandboxClient, key: str) -> None:

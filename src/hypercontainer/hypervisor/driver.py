@@ -94,6 +94,18 @@ class Monitor(Protocol):
         """Let the VMM go, whether it lives or not; wakes those who wait for it."""
         ...
 
+    async def set_cpus(self, count: int) -> None:
+        """Let the guest have so many of its CPUs.
+
+        Raises BadRequest for more than it started with.
+        """
+        self._refuse("get other CPUs while it runs")
+
+    async def set_memory(self, mib: int) -> None:
+        """Let the guest have so many MiB of its memory, in a while. Raises BadRequest for more
+        than it started with."""
+        self._refuse("get other memory while it runs")
+
     async def plug_share(self, server: int, tag: str) -> None:
         """Plug the file system of a vhost-user server, the other end of a socket."""
         self._refuse("serve directories by virtiofs")

@@ -3,7 +3,9 @@
 import asyncio
 import fcntl
 import os
+import socket
 import stat
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import BadRequest, HyperError, NotSupported, VMError
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _PLUG_BOUND = 20.0
 _UNPLUG_BOUND = 10.0
+_POLL = 0.01
+_MIN_MEMORY_MIB = 48
 _DIRECT = ("off", "none", "directsync")
 _WRITE_THROUGH = ("writethrough", "directsync")
 _TUNGETIFF, _TUNGETDEVNETNS = 0x800454D2, 0x54E3
@@ -32,6 +36,7 @@ class Xen(Monitor):
 
     def __init__(self, machine: Machine, vmm: Vmm, features: Features) -> None:
         self.features = features
+        self._machine = machine
         self._vmm = vmm
         self._name = xen_domain.name_of(machine, vmm.pid, vmm.started)
         self._domain = 0
@@ -163,6 +168,20 @@ class Xen(Monitor):
         """As `Monitor`."""
         await self._do(lambda _: xen_domain.xl("unpause", str(self._domain)))
 
+    async def set_cpus(self, count: int) -> None:
+        """As `Monitor`."""
+        if not 1 <= count <= self._machine.cpus:
+            raise BadRequest(f"cpus: {count} is not between 1 and {self._machine.cpus}")
+        await self._do(lambda _: xen_domain.xl("vcpu-set", str(self._domain), str(count)))
+
+    async def set_memory(self, mib: int) -> None:
+        """As `Monitor`: the guest's balloon follows."""
+        if not _MIN_MEMORY_MIB <= mib <= self._machine.memory_mib:
+            raise BadRequest(
+                f"memory: {mib} MiB is not between {_MIN_MEMORY_MIB} and {self._machine.memory_mib}"
+            )
+        await self._do(lambda _: xen_domain.xl("mem-set", str(self._domain), f"{mib}m"))
+
     async def close(self) -> None:
         """As `Monitor`. A domain whose keeper was killed is ended too."""
         self._closed = True
@@ -219,13 +238,30 @@ def _join(interface: str, tap: int) -> None:
     """
     name = fcntl.ioctl(tap, _TUNGETIFF, bytes(40))[:16].rstrip(b"\0").decode()
     namespace = fcntl.ioctl(tap, _TUNGETDEVNETNS)
+    # The kernel makes it in the host's first namespace, wherever this process is.
+    first = os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(namespace).st_ino != os.stat("/proc/self/ns/net").st_ino:
-            path = f"/proc/{os.getpid()}/fd/{namespace}"
-            iproute.run("ip", "link", "set", "dev", interface, "netns", path)
+        in_network_namespace(first, lambda: _await(interface))
+        if os.fstat(namespace).st_ino != os.fstat(first).st_ino:
+            move = ("link", "set", "dev", interface, "netns", f"/proc/{os.getpid()}/fd/{namespace}")
+            in_network_namespace(first, lambda: iproute.run("ip", *move))
         in_network_namespace(namespace, lambda: _redirect(interface, name))
     finally:
+        os.close(first)
         os.close(namespace)
+
+
+def _await(interface: str) -> None:
+    deadline = time.monotonic() + _PLUG_BOUND * patience()
+    while True:
+        try:
+            socket.if_nametoindex(interface)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise HyperError(f"{interface} did not appear: modprobe xen-netback") from None
+            time.sleep(_POLL)
+        else:
+            return
 
 
 def _redirect(interface: str, tap: str) -> None:

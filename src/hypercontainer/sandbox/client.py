@@ -250,6 +250,13 @@ class SandboxClient:
         """Let the VM's CPUs go on."""
         await self._call("pause", paused=False)
 
+    async def set_vm_size(self, *, cpus: int | None = None, memory_mib: int | None = None) -> None:
+        """Let the VM have other CPUs and memory than it has; None is no change.
+
+        Raises BadRequest, and NotSupported where its hypervisor can't.
+        """
+        await self._call("vm_size", cpus=cpus, memory_mib=memory_mib)
+
     async def snapshot(
         self, directory: str, memory: int, *, disks: bool, stay: bool = False
     ) -> dict[str, Any]:

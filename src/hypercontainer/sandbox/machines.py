@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from ..errors import BadRequest, HyperError, NotSupported, VMError
+from ..errors import BadRequest, HyperError, NotFound, NotSupported, VMError
 from ..guest.kernel import GuestImage, find
 from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..hypervisor import driver, engines
@@ -109,9 +109,16 @@ def _other(engine: str, config: VMConfig) -> tuple[GuestImage, str, str]:
     found = driver.load(engine)
     if config.bios or config.cbfs:
         raise NotSupported(f"{engine} boots kernel and initrd: there is no bios and no cbfs for it")
-    image = find(config.kernel, config.initrd, found.features(engine).kernel)
+    missing: NotFound | None = None
+    try:
+        image = find(config.kernel, config.initrd, found.features(engine).kernel)
+    except NotFound as error:
+        # What is wrong with the host is to be known before a kernel is built in vain.
+        missing, image = error, GuestImage("", "", "none")
     if trouble := found.trouble(engine, image):
         raise VMError(f"{engine} can't be used: {trouble}")
+    if missing is not None:
+        raise missing
     return image, engine, ""
 
 

@@ -346,6 +346,19 @@ class Sandbox:
             await self.vm.set_time()
             await self.thaw()
 
+    async def set_vm_size(self, cpus: int | None, memory_mib: int | None) -> None:
+        """Let the VM have other CPUs and memory (None: as they are). Raises BadRequest."""
+        if self.status != "running":
+            raise NotRunning(f"the virtual machine is {self.status}")
+        for key, value, change in (
+            ("cpus", cpus, self.vm.monitor.set_cpus),
+            ("memory_mib", memory_mib, self.vm.monitor.set_memory),
+        ):
+            if value is not None:
+                await change(value)
+                self._own[key] = value
+                self.save()
+
     def keep_paused(self, frozen: list[str]) -> None:
         """The VM stands still, with containers that are frozen in it."""
         self.frozen, self.status = frozen, "paused"

@@ -52,6 +52,7 @@ class Server:
             "update": self._update,
             "freeze": self._freeze,
             "pause": self._pause,
+            "vm_size": self._vm_size,
             "snapshot": self._snapshot,
             "proceed": self._proceed,
             "remove": self._remove,
@@ -300,6 +301,12 @@ class Server:
 
     async def _pause(self, request: Request) -> dict[str, Any]:
         await self._sandbox.pause(bool(request.body["paused"]))
+        return {}
+
+    async def _vm_size(self, request: Request) -> dict[str, Any]:
+        wanted = (request.body.get(key) for key in ("cpus", "memory_mib"))
+        cpus, memory = (value if isinstance(value, int) else None for value in wanted)
+        await self._sandbox.set_vm_size(cpus, memory)
         return {}
 
     async def _snapshot(self, request: Request) -> dict[str, Any]:
