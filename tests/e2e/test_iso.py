@@ -18,10 +18,10 @@ from hypercontainer.hypervisor import qemu_start
 from hypercontainer.sandbox.containers import Process
 from hypercontainer.system.patience import patience
 from hyperkernel import iso
-from tests.e2e.engine import ACCEL, SLOWNESS
+from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, make_squashfs, make_tree
 
-BOUND = 60.0 * SLOWNESS * patience()
+BOUND = 60.0 * patience()
 # Every byte, which a line that is not raw would change; more than a UART's and a line's buffers.
 DATA = bytes(range(256)) * 64
 
