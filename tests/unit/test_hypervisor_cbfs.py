@@ -91,7 +91,7 @@ def test_what_the_firmware_would_have_to_unpack_is_refused(path: Path) -> None:
     assert set(cbfs.read(str(path))) == set(FILES)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(0, 255)), max_size=8))
 def test_damage_of_any_kind_is_no_surprise(path: Path, changes: list[tuple[int, int]]) -> None:
     data = rom()
