@@ -118,6 +118,7 @@ class RunvContainerd:
         leftovers.kill_all(str(self.state))
         for entry in leftovers.vm_processes(self.name):
             os.kill(entry, signal.SIGKILL)
+        leftovers.remove_groups(self.name)
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             if str(self.state) in line:
                 run("umount", "-l", line.split()[4])
