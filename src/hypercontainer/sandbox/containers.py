@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, Conflict, NotFound
 from ..guest.streams import InputStream, StreamChannel
+from ..system.patience import slowness
 from .logs import LogSink
 from .resolver import ResolverFile
 from .stdio import STDERR, STDOUT, Output
@@ -66,7 +67,7 @@ class Process:
     async def finish(self, status: dict[str, Any]) -> None:
         """The process has ended: deliver what is left of its output, then its status.
 
-        A reader that takes nothing for 2 s no longer holds the status up.
+        A reader that takes nothing for 2 s (more on an emulated host) no longer holds it up.
         """
         self.exiting = True
         for output in self.outputs:
@@ -74,7 +75,7 @@ class Process:
         while not all(output.done.is_set() for output in self.outputs):
             seen = sum(output.received for output in self.outputs)
             try:
-                async with asyncio.timeout(_DRAIN_STALL):
+                async with asyncio.timeout(_DRAIN_STALL * slowness()):
                     for output in self.outputs:
                         await output.done.wait()
             except TimeoutError:
