@@ -14,7 +14,7 @@ UNITDIR := $(PREFIX)/lib/systemd/system
 .PHONY: help setup demo test test-unit test-engines test-conformance test-containerd \
 	test-crashes test-arm64 soak lab lab-xen lint format fuzz-api hyperkernel \
 	hyperkernel-arm64 initrd-arm64 \
-	distribution-kernel kernel initrd firmware cbfs iso hyperstart giveback fuzz bench install clean
+	distribution-kernel kernel initrd uml firmware cbfs iso hyperstart giveback fuzz bench install clean
 
 help:
 	@echo 'make demo         set up, then run a container image in a VM of its own (as root)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make hyperstart   build the guest'"'"'s init'
 	@echo 'make giveback     build what gives memory of VMs back to the host (part of initrd)'
 	@echo 'make initrd       build what VMs start from: hyper-initrd.img'
+	@echo 'make uml          User Mode Linux, and what its VMs start from: hyper-initrd-uml.img'
 	@echo 'make cbfs         kernel and initrd in a flash that VMs can boot from: cbfs.rom'
 	@echo 'make iso          kernel and initrd on a CD that a PC boots from: hyper.iso'
 	@echo 'make test-unit    the tests that start no VM'
@@ -91,6 +92,11 @@ distribution-kernel: hyperstart giveback
 initrd: hyperstart giveback
 	@hyperkernel/initrd.py --init $(HYPERSTART) $(CACHE)/hyper-initrd.img
 
+# For VMs of User Mode Linux.
+uml: hyperstart
+	@tools/setup uml
+	@python3 -m hyperkernel.uml --init $(HYPERSTART) $(CACHE)/hyper-initrd-uml.img
+
 firmware:
 	@tools/setup run
 	@$(MAKE) --silent -C firmware
@@ -117,7 +123,7 @@ giveback:
 	@tools/setup run
 	@$(MAKE) --silent -C giveback CACHE=$(CACHE)
 
-test: setup kernel
+test: setup kernel uml
 	@$(MAKE) --silent -C hyperstart check
 	@$(MAKE) --silent -C firmware check
 	$(PYTEST) -n $(JOBS) --dist loadfile $(ARGS)

@@ -124,6 +124,13 @@ def download(package: str, work: Path) -> Path:
     return tree
 
 
+def copy_modules(base: Path, names: tuple[str, ...], target: Path) -> None:
+    """Copy the named modules of the tree `base` to a directory, as hyperstart loads them."""
+    for number, path in enumerate(ordered(names, (base / "modules.dep").read_text())):
+        module = base / path
+        shutil.copyfile(module, target / f"{number:02}-{module.name}")
+
+
 def unpack(package: str, work: Path) -> Path:
     """What `distribution/` is to hold, made in `work`."""
     release = package.removeprefix("linux-image-")
@@ -132,10 +139,7 @@ def unpack(package: str, work: Path) -> Path:
     (result / "modules").mkdir(parents=True)
     image = (tree / f"boot/vmlinuz-{release}").read_bytes()
     (result / "vmlinuz").write_bytes(uncompressed(image))
-    base = tree / "lib/modules" / release
-    for number, path in enumerate(ordered(MODULES, (base / "modules.dep").read_text())):
-        module = base / path
-        shutil.copyfile(module, result / "modules" / f"{number:02}-{module.name}")
+    copy_modules(tree / "lib/modules" / release, MODULES, result / "modules")
     (result / "release").write_text(f"{release}\n")
     return result
 

@@ -70,6 +70,17 @@ def initrd(init: Path, modules: list[Path]) -> bytes:
     return archive(entries)
 
 
+def write(output: Path, data: bytes) -> None:
+    """Leave an archive at a path, unless it is there already."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.exists() and output.read_bytes() == data:
+        return
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(output)
+    print(f"initrd: {output} ({len(data) / 1e3:.0f} kB)")
+
+
 def main() -> int:
     """Write an initrd, unless it is there already."""
     parser = argparse.ArgumentParser(description="build the initrd of the guest")
@@ -78,15 +89,7 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
     modules = sorted(arguments.modules.iterdir()) if arguments.modules else []
-    data = initrd(arguments.init, modules)
-    output: Path = arguments.output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.exists() and output.read_bytes() == data:
-        return 0
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(output)
-    print(f"initrd: {output} ({len(data) / 1e3:.0f} kB, {len(modules)} modules)")
+    write(arguments.output, initrd(arguments.init, modules))
     return 0
 
 

@@ -238,9 +238,10 @@ static int enter_container(const struct child *child, int *slave, struct failure
     /* /dev/null of the VM: the container's own may be anything. */
     if (!child->process->terminal && set_standard_fds(child, -1, failure) < 0)
         return -1;
-    int kinds = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP |
-                namespace_kinds[NS_TIME].flag;
-    if (setns(child->init, kinds) < 0)
+    int kinds = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP;
+    /* Not every kernel has namespaces of time; one that lacks them joins nothing at all. */
+    if (setns(child->init, kinds | namespace_kinds[NS_TIME].flag) < 0 &&
+        (errno != EINVAL || setns(child->init, kinds) < 0))
         return fail_errno(failure, "namespaces of container %s", child->container->id);
     if (child->process->terminal) {
         int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

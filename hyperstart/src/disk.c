@@ -58,7 +58,7 @@ void disk_directory(struct disk_address at, char *path, size_t size)
     snprintf(path, size, "%d-%d", at.target, at.lun);
 }
 
-/* Disks of Xen have no host to be scanned; they come by themselves, by their number. */
+/* Disks of Xen and of User Mode Linux have no host to be scanned; they come by themselves. */
 #define XEN_EXTENDED (1u << 28)
 
 /* The number of the virtio-scsi host, -1 if there is none. */
@@ -79,17 +79,27 @@ static int scsi_host(void)
     return found;
 }
 
-/* Writes the name (sda, xvda, …) of the block device; false while it is not there. */
-static bool block_name(int host, struct disk_address at, char *name, size_t size)
+static DIR *open_blocks(int host, struct disk_address at)
 {
     char path[128];
-    if (host >= 0)
+    if (host >= 0) {
         snprintf(path, sizeof path, "/sys/bus/scsi/devices/%d:0:%d:%d/block", host, at.target,
                  at.lun);
-    else
-        snprintf(path, sizeof path, "/sys/bus/xen/devices/vbd-%u/block",
-                 XEN_EXTENDED | (unsigned)at.lun << 8);
+        return opendir(path);
+    }
+    snprintf(path, sizeof path, "/sys/bus/xen/devices/vbd-%u/block",
+             XEN_EXTENDED | (unsigned)at.lun << 8);
     DIR *directory = opendir(path);
+    if (directory)
+        return directory;
+    snprintf(path, sizeof path, "/sys/devices/platform/uml-blkdev.%d/block", at.lun);
+    return opendir(path);
+}
+
+/* Writes the name (sda, xvda, ubdb, …) of the block device; false while it is not there. */
+static bool block_name(int host, struct disk_address at, char *name, size_t size)
+{
+    DIR *directory = open_blocks(host, at);
     bool found = false;
     struct dirent *entry;
     while (directory && !found && (entry = readdir(directory)))

@@ -170,7 +170,8 @@ KEYS = (
         "auto",
         "auto: Xen on its control domain, else QEMU; qemu; qemu-kvm and kvm: with KVM or not at"
         " all; tcg: emulation; xen: PVH guests of Xen; xenpv: its PV guests;"
-        " vbox: VirtualBox, experimental; see [hypervisors](hypervisors.md)",
+        " vbox: VirtualBox, uml: User Mode Linux, both experimental; see"
+        " [hypervisors](hypervisors.md)",
         one_of("auto", "qemu", "qemu-kvm", *ENGINES, unsupported=_HYPERVISORS),
         "hypervisor",
     ),
@@ -395,7 +396,7 @@ def check(config: Config) -> None:
     _ = config.log
     if config.bios or config.cbfs:
         check_boot_files(config)
-    if config.hypervisor in ("xen", "xenpv", "vbox") and config.accel != "auto":
+    if config.hypervisor in ("xen", "xenpv", "vbox", "uml") and config.accel != "auto":
         raise BadRequest(
             f"{config.where['accel']}: Accel {config.accel} is QEMU's: Hypervisor"
             f" {config.hypervisor} has no choice of engines"

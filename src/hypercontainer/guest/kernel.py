@@ -14,6 +14,10 @@ CACHE = "/var/cache/hyper"
 # Where `make install` puts them.
 INSTALLED = "/var/lib/hyper"
 INITRD = "hyper-initrd.img"
+# A flavour whose kernel is a program of Debian's.
+UML = "uml"
+UML_PACKAGE = "user-mode-linux"
+UML_PROGRAM = "/usr/bin/linux.uml"
 
 
 class GuestImage(NamedTuple):
@@ -44,6 +48,11 @@ def _candidates(flavour: str) -> list[GuestImage]:
         name = f"hyper-initrd-{flavour}.img"
         initrds = (f"{cache}/{name}", f"{INSTALLED}/{name}")
         return [GuestImage(*pair, flavour) for pair in zip(kernels, initrds, strict=True)]
+    if flavour == UML:
+        return [
+            GuestImage(UML_PROGRAM, f"{place}/hyper-initrd-{UML}.img", UML)
+            for place in (cache, INSTALLED)
+        ]
     name, kind = (f"-{flavour}", flavour) if flavour else ("", "hyperkernel")
     return [
         GuestImage(f"{cache}/hyperkernel{name}/vmlinux", initrd, kind),
@@ -71,6 +80,13 @@ def find(kernel: str | None = None, initrd: str | None = None, flavour: str = ""
             raise NotFound(
                 f"no guest kernel for {about.platform} found: run `make {about.kernel_target}`"
             )
+        if flavour == UML and not os.path.exists(UML_PROGRAM):
+            raise NotFound(
+                f"{UML_PROGRAM} not found: install {UML_PACKAGE} (apt-get install {UML_PACKAGE}),"
+                " then run `make uml`"
+            )
+        if flavour == UML:
+            raise NotFound("no initrd for User Mode Linux found: run `make uml`")
         target = f"hyperkernel-{flavour}" if flavour else "hyperkernel"
         raise NotFound(
             f"no guest kernel found: run `make {target} initrd`, or set Kernel and Initrd"

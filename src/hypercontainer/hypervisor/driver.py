@@ -1,7 +1,7 @@
 """What the core wants of a hypervisor: the interface of drivers, and which one runs an engine.
 
-An engine is what runs a guest's code (`kvm`, `tcg`, `xen`, `xenpv`, `vbox`). Each is run by a
-driver, a module with the functions of `Driver`, imported when one of its engines is wanted.
+An engine is what runs a guest's code (`kvm`, `tcg`, `xen`, `xenpv`, `vbox`, `uml`). Each is run by
+a driver, a module with the functions of `Driver`, imported when one of its engines is wanted.
 docs/hypervisors.md says how to write one.
 """
 
@@ -33,7 +33,8 @@ class Features(NamedTuple):
     host needs at the most until the guest is up, and for an answer of it. `shares` maps the share
     drivers to mount options of the guest. Without `templates` a VM always boots; without
     `snapshots` pods can't be saved; without `user_network` there is no network without root's
-    doing. `kernel` is the flavour of hyperkernel that the guest needs, "" for the usual.
+    doing. `kernel` is the flavour of the kernel that the guest needs, "" for the usual hyperkernel;
+    `cpus` is how many it can have, 0 for no bound.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Features(NamedTuple):
     snapshots: bool = False
     user_network: bool = False
     kernel: str = ""
+    cpus: int = 0
 
 
 class Monitor(Protocol):
@@ -190,11 +192,20 @@ def load(engine: str) -> Driver:
         from . import vbox_driver
 
         return vbox_driver
+    if engine == "uml":
+        from . import uml_driver
+
+        return uml_driver
     raise BadRequest(f"accel: {engine!r} is none of {', '.join(CHOICES)}")
 
 
 def check(machine: Machine, features: Features) -> None:
     """Raises NotSupported for a machine that an engine can't run."""
+    if features.cpus and machine.cpus > features.cpus:
+        raise NotSupported(
+            f"{features.name} ({machine.accel}) has {features.cpus} CPU, not {machine.cpus}: ask"
+            f" for {features.cpus}"
+        )
     if machine.share and machine.share_driver not in features.shares:
         ways = " or ".join(features.shares) or "nothing"
         raise NotSupported(

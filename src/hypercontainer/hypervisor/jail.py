@@ -6,6 +6,7 @@ child before it executes QEMU, in a mount namespace that ends with it.
 
 import os
 import stat
+from collections.abc import Callable
 
 from ..system import syscalls
 from ..system.syscalls import (
@@ -24,12 +25,19 @@ _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 _SETTINGS = ("/etc/ld.so.cache", "/etc/resolv.conf")
 
 
-def enter(jail: str, files: list[str], share: str, kvm_user: int | None) -> bool:
+def enter(
+    jail: str,
+    files: list[str],
+    share: str,
+    kvm_user: int | None,
+    add: Callable[[str], None] | None = None,
+) -> bool:
     """Make `jail` (an empty directory) the root; what is in it keeps its host path.
 
     `files` are bound read-only, and `share` as it is: what the sandbox binds
     there later appears too. With `kvm_user` there is a `/dev/kvm`; returns
-    whether it is that user's, and not the host's own. Raises OSError.
+    whether it is that user's, and not the host's own. `add` puts more in, before
+    the jail can't be written to any more. Raises OSError.
     """
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("", "/", "", MS_REC | MS_SLAVE)
@@ -48,6 +56,8 @@ def enter(jail: str, files: list[str], share: str, kvm_user: int | None) -> bool
     if share:
         os.makedirs(jail + share)
         syscalls.mount(share, jail + share, "", MS_BIND | MS_REC)
+    if add is not None:
+        add(jail)
     syscalls.mount("", jail, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
     os.chdir(jail)
     syscalls.pivot_root(".", ".")

@@ -1,7 +1,6 @@
 """A running domain of Xen, driven by xl and xenstore."""
 
 import asyncio
-import fcntl
 import os
 import socket
 import stat
@@ -9,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import BadRequest, HyperError, NotSupported, VMError
-from ..system import iproute, loopdev
+from ..system import loopdev, taps
 from ..system.patience import patience
 from ..system.threads import in_network_namespace
 from . import xen_devices, xen_domain
@@ -27,7 +26,6 @@ _POLL = 0.01
 _MIN_MEMORY_MIB = 48
 _DIRECT = ("off", "none", "directsync")
 _WRITE_THROUGH = ("writethrough", "directsync")
-_TUNGETIFF, _TUNGETDEVNETNS = 0x800454D2, 0x54E3
 T = TypeVar("T")
 
 
@@ -231,24 +229,14 @@ def _block_device(path: str, read_only: bool, direct: bool) -> tuple[int, str]:
 
 
 def _join(interface: str, tap: int) -> None:
-    """Let what comes from an interface come from the tap, and what goes to the tap go to it.
-
-    So the tap stays where its network has put it: in a bridge, or beside an engine's interface,
-    with the rules that name it. Raises HyperError, OSError.
-    """
-    name = fcntl.ioctl(tap, _TUNGETIFF, bytes(40))[:16].rstrip(b"\0").decode()
-    namespace = fcntl.ioctl(tap, _TUNGETDEVNETNS)
+    """Put the host's end of a card in the place of a tap's reader. Raises HyperError, OSError."""
     # The kernel makes it in the host's first namespace, wherever this process is.
     first = os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         in_network_namespace(first, lambda: _await(interface))
-        if os.fstat(namespace).st_ino != os.fstat(first).st_ino:
-            move = ("link", "set", "dev", interface, "netns", f"/proc/{os.getpid()}/fd/{namespace}")
-            in_network_namespace(first, lambda: iproute.run("ip", *move))
-        in_network_namespace(namespace, lambda: _redirect(interface, name))
+        taps.take_place(interface, first, tap)
     finally:
         os.close(first)
-        os.close(namespace)
 
 
 def _await(interface: str) -> None:
@@ -262,19 +250,3 @@ def _await(interface: str) -> None:
             time.sleep(_POLL)
         else:
             return
-
-
-def _redirect(interface: str, tap: str) -> None:
-    (link,) = iproute.query("link", "show", "dev", tap)
-    iproute.run("ip", "link", "set", "dev", interface, "mtu", str(link["mtu"]), "up")
-    everything = ("protocol", "all", "u32", "match", "u8", "0", "0", "action", "mirred")
-    iproute.run("tc", "qdisc", "add", "dev", interface, "ingress")
-    iproute.run(
-        *("tc", "filter", "add", "dev", interface, "parent", "ffff:"),
-        *(*everything, "ingress", "redirect", "dev", tap),
-    )
-    iproute.run("tc", "qdisc", "replace", "dev", tap, "root", "handle", "1:", "prio")
-    iproute.run(
-        *("tc", "filter", "add", "dev", tap, "parent", "1:"),
-        *(*everything, "egress", "redirect", "dev", interface),
-    )

@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 from ..errors import HyperError
+from ..system import taps
 from ..system.iproute import query, run
 
 TAP_PREFIX = "hypertap"
@@ -53,7 +54,7 @@ def interfaces() -> list[Interface]:
     neighbours = query("neighbour", "show", "nud", "permanent")
     for link in query("-d", "address", "show"):
         name = str(link.get("ifname", ""))
-        if link.get("link_type") != "ether" or name.startswith(TAP_PREFIX):
+        if link.get("link_type") != "ether" or name.startswith((TAP_PREFIX, taps.PREFIX)):
             continue
         addresses = tuple(
             f"{a['local']}/{a['prefixlen']}"

@@ -3,11 +3,13 @@
 import ctypes
 import os
 from collections.abc import Iterable
+from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
@@ -42,6 +44,7 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _LAST_CAP = 63
+_ADDR_NO_RANDOMIZE = 0x40000
 _SYS_PIDFD_SEND_SIGNAL = 424
 # The numbers of these are the same on every architecture.
 _SYS_OPEN_TREE = 428
@@ -61,6 +64,11 @@ def _check(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
     return result
+
+
+def call(what: str, number: int, *arguments: Any) -> int:
+    """syscall(2), for one that has no function of its own. Raises OSError that says `what`."""
+    return _check(_libc.syscall(number, *arguments), what)
 
 
 def unshare(flags: int) -> None:
@@ -133,6 +141,11 @@ def inotify_writes(path: str) -> int:
 def die_with_parent(signum: int) -> None:
     """Have the kernel send `signum` to this process when its parent ends (cleared by setuid)."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0), "prctl pdeathsig")
+
+
+def fixed_addresses() -> None:
+    """No random addresses for the programs that this process executes (personality(2))."""
+    _check(_libc.personality(_ADDR_NO_RANDOMIZE), "personality")
 
 
 def no_new_privileges() -> None:
