@@ -178,7 +178,13 @@ async def test_a_dead_server_ends_its_vm(tmp_path: Path, tree: Path) -> None:
     client = await launch(
         "dead",
         tmp_path / "vm",
-        VMConfig(accel="tcg", template="off", share=True, share_driver="virtiofs"),
+        VMConfig(
+            architecture=ARCHITECTURE,
+            accel="tcg",
+            template="off",
+            share=True,
+            share_driver="virtiofs",
+        ),
     )
     try:
         _, server = await pids(client)
