@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hypercontainer.errors import HyperError, NotFound
 from hypercontainer.guest.kernel import GuestImage, cache_directory, find
-from hypercontainer.hypervisor import cbfs
-from hypercontainer.hypervisor.flash import FIRMWARE, MAX_BYTES, packed
+from hypercontainer.hypervisor import cbfs, elf
+from hypercontainer.hypervisor.flash import FIRMWARE, MAX_BYTES, kernel_forms
 from hypercontainer.hypervisor.qemu_start import flash_arguments
 
 TOOL = "cbfstool"
@@ -25,15 +25,16 @@ _OVERHEAD = 8 << 10
 _BOUND = 60.0
 
 
-def make(output: Path, kernel: Path, initrd: Path, command_line: str) -> None:
-    """Write a CBFS of these files. Raises HyperError, OSError."""
-    content = sum(path.stat().st_size for path in (kernel, initrd)) + len(command_line)
+def make(output: Path, kernel: bytes, initrd: Path, command_line: str) -> None:
+    """Write a CBFS of these. Raises HyperError, OSError."""
+    content = len(kernel) + initrd.stat().st_size + len(command_line)
     size = -(-(content + _OVERHEAD) // _UNIT) * _UNIT
     with tempfile.TemporaryDirectory(prefix=".cbfs.", dir=output.parent) as work:
-        rom, text = Path(work, "rom"), Path(work, "cmdline")
+        rom, text, linux = (Path(work, name) for name in ("rom", "cmdline", "kernel"))
         text.write_text(command_line)
+        linux.write_bytes(kernel)
         _run(str(rom), "create", "-m", "x86", "-s", str(size))
-        for path, name in ((kernel, cbfs.KERNEL), (initrd, cbfs.INITRD), (text, cbfs.COMMAND_LINE)):
+        for path, name in ((linux, cbfs.KERNEL), (initrd, cbfs.INITRD), (text, cbfs.COMMAND_LINE)):
             _run(str(rom), "add", "-f", str(path), "-n", name, "-t", "raw")
         cbfs.read(str(rom))
         if not output.exists() or output.read_bytes() != rom.read_bytes():
@@ -41,11 +42,14 @@ def make(output: Path, kernel: Path, initrd: Path, command_line: str) -> None:
             rom.replace(output)
 
 
-def choose_kernel(image: GuestImage, firmware_size: int) -> Path:
-    """The kernel itself when it fits beside its initrd and the firmware, else the packed one."""
+def choose_kernel(image: GuestImage, firmware_size: int) -> bytes:
+    """The kernel itself when it fits beside its initrd and the firmware, else the packed one.
+
+    Raises OSError.
+    """
     room = MAX_BYTES - firmware_size - _UNIT - os.path.getsize(image.initrd)
-    choices = [image.kernel, *packed(image.kernel)]
-    return Path(next((path for path in choices if os.path.getsize(path) <= room), choices[0]))
+    forms = list(kernel_forms(image.kernel))
+    return next((form for form in forms if len(form) <= room), forms[0])
 
 
 def _run(*arguments: str) -> None:
@@ -76,7 +80,8 @@ def main() -> int:
     except (HyperError, OSError) as error:
         print(f"cbfs: {error}", file=sys.stderr)
         return 1
-    print(f"cbfs: {output} ({output.stat().st_size / 1e6:.1f} MB, kernel {kernel.name})")
+    form = "uncompressed" if elf.is_elf(kernel) else "packed"
+    print(f"cbfs: {output} ({output.stat().st_size / 1e6:.1f} MB, kernel {form})")
     return 0
 
 

@@ -38,22 +38,28 @@ static void fill_parameters(const struct start *start)
          start->memory.count * sizeof start->memory.ranges[0]);
 }
 
+static bool is_free(const struct start *start, uint32_t address, uint32_t size)
+{
+    return address >= FIRST_FREE && address <= start->initrd && size <= start->initrd - address;
+}
+
 void bzimage_start(const struct start *start)
 {
     const uint8_t *image = start->kernel.data;
     if (little16(image + VERSION) < NEEDED_VERSION)
         fail("kernel", "its boot protocol is older than 2.10");
     uint32_t setup = ((image[HEADER_START] ? image[HEADER_START] : 4) + 1) * SECTOR;
-    uint64_t address = little64(image + 0x258); /* pref_address */
-    uint32_t needed = little32(image + 0x260);  /* init_size */
     if (setup >= start->kernel.size)
         fail("kernel", "its header is damaged");
     uint32_t size = start->kernel.size - setup;
-    if (needed < size)
-        needed = size;
-    if (address < FIRST_FREE || address > start->initrd || needed > start->initrd - address)
+    uint32_t runs_at = little32(image + 0x258); /* pref_address */
+    uint32_t needed = little32(image + 0x260);  /* init_size */
+    /* One that can be moved unpacks itself from where it runs; else it is where it was linked. */
+    bool movable = image[0x234];
+    uint32_t address = movable ? runs_at : little32(image + 0x214); /* code32_start */
+    if (!is_free(start, address, size) || !is_free(start, runs_at, needed))
         fail("kernel", "the memory is too small for it and its initrd");
-    copy((void *)(uint32_t)address, image + setup, size);
+    copy((void *)address, image + setup, size);
     fill_parameters(start);
-    enter_kernel((uint32_t)address, 0, (uint32_t)parameters);
+    enter_kernel(address, 0, (uint32_t)parameters);
 }

@@ -21,13 +21,14 @@ from hypercontainer.hypervisor.machine import Machine
 from hypercontainer.sandbox import launch, read_state
 from hypercontainer.sandbox import template as templates
 from hypercontainer.sandbox.config import VMConfig
+from hypercontainer.system.patience import patience
 from tests.e2e import vms
-from tests.e2e.engine import ACCEL, SLOWNESS
+from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_tree
 from tests.e2e.runv_process import Runv, subreaper
 
 SOURCES = Path(__file__).parents[2] / "firmware"
-BOUND = 30.0 * SLOWNESS
+BOUND = 30.0 * patience()
 
 
 class Flash(NamedTuple):

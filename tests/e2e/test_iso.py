@@ -16,11 +16,12 @@ from hypercontainer.guest.protocol import Code
 from hypercontainer.guest.streams import StreamChannel
 from hypercontainer.hypervisor import qemu_start
 from hypercontainer.sandbox.containers import Process
+from hypercontainer.system.patience import patience
 from hyperkernel import iso
-from tests.e2e.engine import ACCEL, SLOWNESS
+from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, make_squashfs, make_tree
 
-BOUND = 100.0 * SLOWNESS
+BOUND = 60.0 * patience()
 # Every byte, which a line that is not raw would change; more than a UART's and a line's buffers.
 DATA = bytes(range(256)) * 64
 
@@ -123,6 +124,7 @@ async def booted(
         await qemu.wait()
 
 
+@pytest.mark.timeout(600)
 async def test_a_container_in_a_vm_that_has_booted_from_a_cd(image: Path, tmp_path: Path) -> None:
     layer = make_squashfs(make_tree(tmp_path / "tree"), tmp_path / "layer.img")
     async with booted(image, layer) as (guest, qemu):

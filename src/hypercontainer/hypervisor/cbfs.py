@@ -6,7 +6,6 @@ files follow each other, aligned, with a header each. `firmware/src/cbfs.c` read
 """
 
 import mmap
-import os
 import struct
 from typing import NamedTuple
 
@@ -21,7 +20,6 @@ _HEADER = struct.Struct(">4sIIIII8x")
 _FILE = struct.Struct(">8sIIII")
 _ATTRIBUTE = struct.Struct(">II")
 _COMPRESSION = 0x42435A4C
-_CHUNK = 1 << 16
 
 
 class File(NamedTuple):
@@ -48,15 +46,12 @@ def read(path: str) -> dict[str, File]:
     return files
 
 
-def holds(path: str, file: File, other: str) -> bool:
-    """Whether a file of the CBFS is the same as another of the host. Raises OSError."""
-    if os.path.getsize(other) != file.size:
+def holds(path: str, file: File, content: bytes) -> bool:
+    """Whether a file of the CBFS has that content. Raises OSError."""
+    if len(content) != file.size:
         return False
-    with _mapped(path) as data, open(other, "rb") as theirs:
-        at, end = file.offset, file.offset + file.size
-        return all(
-            data[i : min(i + _CHUNK, end)] == theirs.read(_CHUNK) for i in range(at, end, _CHUNK)
-        )
+    with _mapped(path) as data:
+        return data[file.offset : file.offset + file.size] == content
 
 
 def _unusable(path: str, why: str) -> BadRequest:

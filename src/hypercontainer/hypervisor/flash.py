@@ -1,10 +1,12 @@
 """VMs that boot from flash: a firmware in the first, kernel and initrd in the second (a CBFS)."""
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 
 from ..errors import BadRequest, NotFound
 from ..guest.kernel import INSTALLED, GuestImage, cache_directory
-from . import cbfs
+from . import cbfs, elf
 
 FIRMWARE = "firmware.rom"
 # QEMU's machine `pc` maps no more than this below 4 GiB, both together (hw/i386/pc_sysfw.c).
@@ -47,16 +49,32 @@ def stale(path: str, configured: GuestImage) -> str:
     `path` has been found sound. Raises OSError.
     """
     files = cbfs.read(path)
-    for what, name, others in (
-        ("kernel", cbfs.KERNEL, [configured.kernel, *packed(configured.kernel)]),
-        ("initrd", cbfs.INITRD, [configured.initrd]),
+    for what, name, file, forms in (
+        ("kernel", cbfs.KERNEL, configured.kernel, kernel_forms(configured.kernel)),
+        ("initrd", cbfs.INITRD, configured.initrd, [_content(configured.initrd)]),
     ):
-        if not any(cbfs.holds(path, files[name], other) for other in others):
+        if not any(cbfs.holds(path, files[name], form) for form in forms):
             return (
-                f"cbfs {path} holds another {what} than {others[0]}, and VMs boot what it holds:"
+                f"cbfs {path} holds another {what} than {file}, and VMs boot what it holds:"
                 " `make cbfs` makes it anew"
             )
     return ""
+
+
+def kernel_forms(kernel: str) -> Iterator[bytes]:
+    """What a CBFS may hold of a kernel, what boots soonest first. Raises OSError."""
+    content = _content(kernel)
+    if elf.is_elf(content):
+        with suppress(ValueError):
+            yield elf.compact(content)
+    yield content
+    for path in packed(kernel):
+        yield _content(path)
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def packed(kernel: str) -> list[str]:
