@@ -129,7 +129,7 @@ static void enable_controllers(const char *group)
  * All containers together leave the kernel and us some memory. Else one that takes everything
  * makes the kernel evict and read again, for minutes, the programs that run.
  */
-static void reserve_memory(void)
+void boot_reserve_memory(void)
 {
     struct sysinfo info;
     char limit[32];
@@ -147,7 +147,7 @@ void boot_cgroups(void)
     if (mkdir(CONTAINERS_GROUP, 0755) < 0 && errno != EEXIST)
         die("mkdir %s: %s", CONTAINERS_GROUP, error_text(errno));
     enable_controllers(CONTAINERS_GROUP);
-    reserve_memory();
+    boot_reserve_memory();
 }
 
 static int try_port(const char *name)

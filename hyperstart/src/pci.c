@@ -23,6 +23,18 @@
 #define EJECT_PORT 0xae08
 #define BUS_PORT 0xae10
 
+/* A card's identity and its wire to the interrupt controller (6.2 of PCI's specification 3.0). */
+#define INTERRUPT_LINE 0x3c
+#define INTERRUPT_PIN 0x3d
+/* virtio-mem (4.1.2.1 and 5 of virtio 1.2), the vendor's number above the device's. */
+#define MEMORY_CARD 0x10581af4u
+/* The bridge of the machine `pc` says where the four wires lead; its own slot is where they begin
+ * (QEMU's hw/isa/piix3.c). */
+#define BRIDGE DEVICES "/0000:00:01.0/config"
+#define BRIDGE_SLOT 1
+#define WIRES 0x60
+#define UNCONNECTED 0x80
+
 /* PCI's list of capabilities, and in the one of PCI Express (7.5.3 of its base specification 5.0)
  * what a port has for the slot behind it. */
 #define CAPABILITIES 0x34
@@ -82,6 +94,53 @@ void pci_rescan(void)
 {
     power_slots();
     write_file("/sys/bus/pci/rescan", "1");
+}
+
+/* What the firmware does for the cards that it finds: tell the card the number of the interrupt that
+ * its wire leads to. Returns whether it had none. */
+static bool connect_interrupt(int config, unsigned slot)
+{
+    uint8_t pin, line, wires[4];
+    int bridge = open(BRIDGE, O_RDONLY | O_CLOEXEC);
+    bool known = bridge >= 0 && pread(bridge, wires, sizeof wires, WIRES) == sizeof wires;
+    if (bridge >= 0)
+        close(bridge);
+    if (!known || pread(config, &pin, 1, INTERRUPT_PIN) != 1 || pin < 1 || pin > 4 ||
+        pread(config, &line, 1, INTERRUPT_LINE) != 1 || (line && line != 0xff))
+        return false;
+    line = wires[(pin - 1u + slot - BRIDGE_SLOT) & 3];
+    return !(line & UNCONNECTED) && pwrite(config, &line, 1, INTERRUPT_LINE) == 1;
+}
+
+/* A card without messages for interrupts, for which no driver came up, since the kernel takes the
+ * number from the card when it first sees it. So it has to see it again. */
+static bool reconnect(const char *address)
+{
+    char path[PATH_MAX];
+    unsigned slot, id;
+    snprintf(path, sizeof path, DEVICES "/%s/config", address);
+    int config = open(path, O_RDWR | O_CLOEXEC);
+    bool changed = config >= 0 && sscanf(address, "0000:00:%x.0", &slot) == 1 &&
+                   pread(config, &id, sizeof id, 0) == sizeof id && id == MEMORY_CARD &&
+                   connect_interrupt(config, slot);
+    if (config >= 0)
+        close(config);
+    snprintf(path, sizeof path, DEVICES "/%s/remove", address);
+    return changed && write_file(path, "1") == 0;
+}
+
+void pci_rescan_memory(void)
+{
+    pci_rescan();
+    DIR *directory = opendir(DEVICES);
+    struct dirent *entry;
+    bool changed = false;
+    while (directory && (entry = readdir(directory)))
+        changed |= reconnect(entry->d_name);
+    if (directory)
+        closedir(directory);
+    if (changed)
+        pci_rescan();
 }
 
 bool pci_address(const char *device, char *address, size_t size)

@@ -10,6 +10,9 @@
 /* Look for cards that were plugged in. */
 void pci_rescan(void);
 
+/* The same for memory, whose card needs more than that. */
+void pci_rescan_memory(void);
+
 /* The PCI address ("0000:00:05.0") of what a device of sysfs belongs to; false for none. */
 bool pci_address(const char *device, char *address, size_t size);
 

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "boot.h"
 #include "loop.h"
 #include "mounts.h"
 #include "net.h"
@@ -19,6 +20,7 @@
 #include "pci.h"
 
 #define SHARE_WAIT_MS 10000
+#define MEMORY_DRIVER "/sys/bus/virtio/drivers/virtio_mem"
 
 /* Mix the host's bytes in, credited, and have the kernel's generator reseed. */
 static int add_entropy(const struct pod_spec *spec, struct failure *failure)
@@ -123,8 +125,11 @@ static void write_each(const char *directory, const char *prefix, const char *fi
 
 int pod_online_all(struct failure *failure)
 {
-    (void)failure;
+    if (access(MEMORY_DRIVER, F_OK) < 0)
+        return fail(failure, FAIL_SETUP, "the guest kernel has no driver of virtio-mem");
+    pci_rescan_memory();
     write_each("/sys/devices/system/memory", "memory", "state", "online");
     write_each("/sys/devices/system/cpu", "cpu", "online", "1");
+    boot_reserve_memory();
     return 0;
 }

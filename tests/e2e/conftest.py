@@ -39,3 +39,11 @@ def hyperkernel() -> None:
     """For what Debian's kernel can't do in a small VM: it takes twice the memory, and thrashes."""
     if kernel.find().kind == "distribution":
         pytest.skip("Debian's kernel needs more memory for this: run `make hyperkernel`")
+
+
+@pytest.fixture(scope="session")
+def virtio_mem() -> None:
+    """For VMs that get more memory while they run."""
+    config = Path(kernel.find().kernel).resolve().with_name("config")
+    if not config.exists() or "CONFIG_VIRTIO_MEM=y" not in config.read_text().split("\n"):
+        pytest.skip("the guest kernel has no driver of virtio-mem: run `make hyperkernel`")

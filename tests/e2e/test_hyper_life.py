@@ -122,12 +122,12 @@ def test_update(hyper: Hyper, hyperd: Hyperd) -> None:
     assert hyper.text("update", *options, "box") == "box"
     assert limits() == [str(32 << 20), "25000 100000", "max", "39"]
     for wrong, says in (
-        ({"Memory": 1 << 40}, "update.Memory: it is more than the 128 MiB that the VM has"),
+        ({"Memory": 1 << 45}, "MiB that this machine has"),
         ({"Memory": 1000}, "update.memory: a container needs 4 MiB at least"),
         ({"NanoCpus": 2 * 10**9}, "update.NanoCpus: it is more than the 1 processors"),
         ({"CpusetCpus": "0"}, "update.cpusetcpus: a container may use all processors"),
         ({"MemorySwap": 1}, "a guest has no swap"),
-        ({"Vm": {"memory": 256}}, "the VM of box runs: its size changes only while it is stopped"),
+        ({"Vm": {"memory": 64}}, "the VM of box runs, and can only get more memory"),
         ({"RestartPolicy": {"Name": "sometimes"}}, "restartPolicy: 'sometimes' is none of"),
         ({"Colour": 1}, "update.Colour: unknown key"),
     ):
@@ -140,6 +140,8 @@ def test_update(hyper: Hyper, hyperd: Hyperd) -> None:
     assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
 
     hyper.text("stop", "-t0", "box")
+    with pytest.raises(HyperError, match="it is more than the 128 MiB that the VM has"):
+        client.update_container("box", {"Memory": 1 << 30})
     hyper.text("update", "--vm-memory=160m", "--vm-cpus=2", "--cpus=1.5", "box")
     hyperd.end()
     hyperd.start()
@@ -152,6 +154,18 @@ def test_update(hyper: Hyper, hyperd: Hyperd) -> None:
     with pytest.raises(HyperError, match=r"containers\[0\].resources.memory: it is more than"):
         hyperd.create("true", resources={"memory": "1g"})
     hyper.text("rm", "-f", "box")
+
+
+@pytest.mark.usefixtures("virtio_mem")
+def test_update_of_a_vm_that_runs(hyper: Hyper, hyperd: Hyperd) -> None:
+    """It gets the memory of which its containers may take more than it has, and keeps it."""
+    client = hyperd.client
+    hyperd.run("sleep", "1000", name="small", resources={"memory": "64m"})
+    hyper.text("update", "-m", "200m", "small")
+    total = int(hyper.text("exec", "small", "awk", "/MemTotal/ {print $2}", "/proc/meminfo"))
+    assert total > 200 << 10
+    assert client.inspect_container("small")["HostConfig"]["Memory"] == 200 << 20
+    hyper.text("rm", "-f", "small")
 
 
 def test_one_of_several_is_paused(hyper: Hyper, hyperd: Hyperd) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.sandbox import VMConfig
+from hypercontainer.errors import BadRequest, NotRunning, NotSupported
+from hypercontainer.sandbox import VMConfig, read_state
 from tests.e2e.rootfs import make_config, make_upper
 from tests.e2e.vms import Disks, Ran, run, sandbox
 
@@ -83,3 +84,27 @@ async def test_heavy_use_of_files_is_no_reason(
     async with sandbox(tmp_path, memory_mib=VMConfig().memory_mib) as client:
         ran = await run(client, disks.rootfs(upper), config=config)
     assert (ran.stdout, ran.status.code, ran.status.oom) == (b"done\n", 0, False)
+
+
+@pytest.mark.usefixtures("virtio_mem")
+async def test_a_running_vm_gets_more_memory(tmp_path: Path, disks: Disks) -> None:
+    """For a process that had no room before; as far as the machine has it."""
+    wants = _config("dd", "if=/dev/zero", "of=/dev/null", "bs=180M", "count=1")
+    async with sandbox(tmp_path, memory_mib=96) as client:
+        assert (await run(client, disks.rootfs(), config=wants)).status.code != 0
+        assert await client.grow(200) == 96 + 128
+        assert await client.grow(200) == 96 + 128
+        assert await client.grow(330) == 96 + 256
+        state = read_state(str(client.state_dir))
+        assert state is not None
+        assert (state["memory_mib"], (await client.info())["memory_mib"]) == (352, 352)
+        assert (await run(client, disks.rootfs(), config=wants)).status.code == 0
+        with pytest.raises(BadRequest, match=r"is more than the \d+ MiB that this machine has"):
+            await client.grow(1 << 30)
+        with (tmp_path / "ram").open("wb") as ram, pytest.raises(NotSupported, match="more memory"):
+            await client.snapshot(str(tmp_path), ram.fileno(), disks=False)
+        await client.pause()
+        with pytest.raises(NotRunning, match="the virtual machine is paused"):
+            await client.grow(600)
+        await client.resume()
+        assert (await run(client, disks.rootfs(), "true")).status.code == 0

@@ -73,7 +73,7 @@ def test_the_engine(accel: str, cpu: str, cpus: int) -> None:
     assert options(machine, "-accel")[0].partition(",")[0] == accel
     assert options(machine, "-cpu") == [cpu]
     assert options(machine, "-smp") == [str(cpus)]
-    assert options(machine, "-m") == ["128M"]
+    assert options(machine, "-m") == ["128M,maxmem=38016M"]
 
 
 @pytest.mark.parametrize(("accel", "plugins"), [("kvm", 0), ("tcg", 1)])

@@ -22,7 +22,7 @@ def configure_update(parser: Parser) -> None:
         "--memory",
         type=_memory,
         metavar="SIZE",
-        help="limit of memory of the container: 64m; -1: what the VM has",
+        help="limit of memory of the container: 64m; -1: what the VM has, which gets what it lacks",
     )
     add(
         "--memory-reservation",
@@ -34,7 +34,12 @@ def configure_update(parser: Parser) -> None:
     add("-c", "--cpu-shares", type=int, metavar="N", help="its weight, 2 to 262144")
     add("--pids-limit", type=int, metavar="N", help="limit of processes; -1: none")
     add("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
-    add("--vm-memory", type=memory_mib, metavar="SIZE", help="memory of a VM that does not run")
+    add(
+        "--vm-memory",
+        type=memory_mib,
+        metavar="SIZE",
+        help="memory of the VM; one that runs only gets more",
+    )
     add("--vm-cpus", type=cpu_count, metavar="N", help="virtual CPUs of a VM that does not run")
     add("containers", nargs="+", metavar="CONTAINER")
 

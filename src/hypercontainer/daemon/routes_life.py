@@ -27,7 +27,7 @@ async def restart(request: web.Request) -> web.Response:
 
 
 async def update(request: web.Request) -> web.Response:
-    """Change limits and restart policy of a container, or the size of a VM that does not run."""
+    """Change limits and restart policy of a container, or the size of its VM."""
     service = of(request).pods
     container = service.one(params.text(request, "container"))
     await life.update(service, container, await params.body_object(request))

@@ -122,6 +122,17 @@ class Monitor(Protocol):
         """The reverse of `forward_port`."""
         self._refuse("have a user-mode network")
 
+    async def offer_memory(self, mib: int) -> None:
+        """Let the guest have `mib` MiB besides those that it started with, once it has looked.
+
+        It takes them piece by piece, see `plugged_memory`.
+        """
+        self._refuse("get more memory while it runs: stop it, and start it with what it needs")
+
+    async def plugged_memory(self) -> int:
+        """The MiB that the guest has taken of those that it was offered."""
+        self._refuse("get more memory while it runs")
+
     async def version(self) -> str:
         """The VMM's version, with the distribution's own."""
         self._refuse("be saved")

@@ -263,6 +263,21 @@ class Qemu(Monitor):
             **place,
         )
 
+    async def offer_memory(self, mib: int) -> None:
+        """Plug the device for it, or change how much that offers. Raises NotSupported, VMError."""
+        from . import qemu_memory
+
+        if self._machine.architecture != NATIVE:
+            self._refuse("get more memory while it runs, as it is emulated")
+        async with self._lock:
+            await qemu_memory.offer(self._execute, self._machine, mib)
+
+    async def plugged_memory(self) -> int:
+        """The MiB that the guest has taken of those that it was offered. Raises VMError."""
+        from . import qemu_memory
+
+        return await qemu_memory.plugged(self._execute)
+
     async def pause(self) -> None:
         """Stop the virtual CPUs."""
         await self._execute("stop")

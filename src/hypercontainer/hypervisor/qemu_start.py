@@ -13,7 +13,7 @@ import sys
 from ..errors import VMError
 from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..system import processes, syscalls
-from . import giveback, jail, virt, virtiofs
+from . import giveback, jail, memory_sizes, virt, virtiofs
 from .driver import SHARE_TAG
 from .machine import Machine, Vmm
 
@@ -93,7 +93,7 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
         *("-name", f"{machine.name},process=hyper-vm"),
         *(_pc(machine) if machine.architecture == NATIVE else virt.arguments(machine.cpus)),
         *("-accel", machine.accel + (_TCG_OPTIONS if machine.accel == "tcg" else "")),
-        *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
+        *("-smp", str(machine.cpus), "-m", _memory(machine)),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *_boot(machine),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}"),
@@ -135,6 +135,14 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     if machine.network == "user":
         argv += ["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="]
     return argv
+
+
+def _memory(machine: Machine) -> str:
+    """The size of the RAM, and of the addresses that it may have one day."""
+    size = f"{machine.memory_mib}M"
+    if machine.architecture != NATIVE:
+        return size
+    return f"{size},maxmem={memory_sizes.maximum(machine.memory_mib)}M"
 
 
 def _boot(machine: Machine) -> list[str]:

@@ -5,11 +5,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, NotRunning, NotSupported
-from ..guest.fields import read_integer, read_object
 from ..guest.resources import cgroup_files
-from ..sandbox import read_state
 from ..sandbox.calls import call
 from . import bundle, cgroups, fields, records
+from .memory import limit_of, provide
 
 if TYPE_CHECKING:
     import argparse
@@ -53,7 +52,7 @@ def change(root: str, cid: str, changes: dict[str, Any]) -> None:
         wanted = {k: v for k, v in resources.items() if k != "devices" or k in changes}
         cgroup_files(wanted)
         sandbox = records.sandbox_of(root, record)
-        _check_memory(sandbox, changes)
+        provide(root, record["owner"], cid, limit_of(changes))
         cgroups.update(root, cid, resources)
         call(sandbox, "update", {"container": record["guest_id"], "resources": wanted})
         record["resources"] = resources
@@ -96,16 +95,3 @@ def _from_flags(args: "argparse.Namespace") -> dict[str, Any]:
         if value is not None:
             changes.setdefault(section, {})[key] = value
     return changes
-
-
-def _check_memory(sandbox: str, changes: dict[str, Any]) -> None:
-    """A VM does not grow: a limit that is more than it has would be a promise not kept."""
-    memory = read_object(changes, "memory", "linux.resources.")
-    limit = read_integer(memory, "limit", "linux.resources.memory.")
-    state = read_state(sandbox) or {}
-    have = int(state.get("memory_mib") or 0) << 20
-    if limit > 0 and have and limit > have:
-        raise BadRequest(
-            f"linux.resources.memory.limit: {limit} is more than the VM's {have} bytes, which are"
-            " fixed when it starts: create the container with the limit that it needs"
-        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
+from ..sandbox import vm_memory
 from .creation import whole
 from .depends import left_needing, rename_dependency, with_dependencies
 from .limits import changed
@@ -76,9 +77,10 @@ async def label(service: "PodService", pod: Pod, new: Mapping[str, str], *, over
 
 async def update(service: "PodService", container: Container, body: dict[str, Any]) -> None:
     """Change limits and restart policy of a container, running or not, as Docker's UpdateConfig
-    says; and `Vm` (`memory` in MiB, `vcpu`), the size of a VM that does not run.
+    says; and `Vm` (`memory` in MiB, `vcpu`), the size of the VM, of which one that runs can only
+    get more memory. It gets what a container's limit is above it.
 
-    Raises BadRequest, NotSupported, NotRunning (the VM runs).
+    Raises BadRequest, NotSupported, NotRunning (the VM runs), VMError.
     """
     pod = service.pod_of(container)
     async with pod.lock:
@@ -86,9 +88,14 @@ async def update(service: "PodService", container: Container, body: dict[str, An
             raise Conflict(f"container {container.name} is being removed")
         node = Node(body, "update")
         size = _vm_size(pod, node)
-        limits = changed(container.spec.limits, node, size["memory"], size["vcpu"])
+        grows = pod.client is not None
+        limits = changed(container.spec.limits, node, size["memory"], size["vcpu"], grows=grows)
         policy = _policy(node)
         node.done()
+        if limits.memory > size["memory"] << 20:
+            size["memory"] = vm_memory(limits.memory)
+        if pod.client is not None and size["memory"] > pod.spec.memory:
+            size["memory"] = await pod.client.grow(size["memory"])
         raw_pod = {**_without(pod.raw, "resource"), "resource": size}
         raw = {**_without(container.raw, "resources"), "resources": limits.to_json()}
         if policy:
@@ -119,14 +126,18 @@ def _vm_size(pod: Pod, node: Node) -> dict[str, int]:
     wanted = node.child("Vm")
     if wanted is None:
         return size
-    if pod.client is not None:
-        raise NotRunning(f"the VM of {pod.id} runs: its size changes only while it is stopped")
     changes = {
         "vcpu": wanted.integer("vcpu", 0, 0, MAX_VCPU),
         "memory": wanted.integer("memory", 0, 0, MAX_MEMORY_MIB),
     }
     wanted.done()
-    return {**size, **{key: value for key, value in changes.items() if value}}
+    new = {**size, **{key: value for key, value in changes.items() if value}}
+    other = new["vcpu"] != size["vcpu"] or new["memory"] < size["memory"]
+    if pod.client is not None and other:
+        raise NotRunning(
+            f"the VM of {pod.id} runs, and can only get more memory: stop it for another size"
+        )
+    return new
 
 
 def _policy(node: Node) -> str:

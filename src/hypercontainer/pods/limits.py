@@ -100,10 +100,10 @@ def _checked(limits: Limits, where: Any) -> Limits:
     return limits
 
 
-def changed(limits: Limits, body: Node, memory_mib: int, vcpu: int) -> Limits:
+def changed(limits: Limits, body: Node, memory_mib: int, vcpu: int, *, grows: bool) -> Limits:
     """With the changes in Docker's UpdateConfig; `memory_mib` and `vcpu` are what the VM has.
 
-    Raises BadRequest, NotSupported.
+    With `grows` the VM will get the memory that is missing. Raises BadRequest, NotSupported.
     """
     for key, why in _REFUSED.items():
         if body.take(key) not in (None, 0, "", -1):
@@ -119,7 +119,7 @@ def changed(limits: Limits, body: Node, memory_mib: int, vcpu: int) -> Limits:
         nano = quota * _NANO // period if quota > 0 else -1
     shares = body.integer("CpuShares", 0, 0, 262144)
     pids = body.integer("PidsLimit", 0, -1, 1 << 22)
-    if memory > memory_mib << 20:
+    if memory > memory_mib << 20 and not grows:
         raise body.bad("Memory", f"it is more than the {memory_mib} MiB that the VM has")
     if nano > vcpu * _NANO:
         raise body.bad("NanoCpus", f"it is more than the {vcpu} processors that the VM has")

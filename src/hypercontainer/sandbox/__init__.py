@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import ExitStatus, SandboxClient, connect
-    from .config import VMConfig, vm_size
+    from .config import VMConfig, vm_memory, vm_size
     from .launcher import launch
     from .machines import check_firmware
     from .state import SandboxState, read_state
@@ -23,6 +23,7 @@ __all__ = [
     "connect",
     "launch",
     "read_state",
+    "vm_memory",
     "vm_size",
 ]
 
@@ -36,6 +37,7 @@ _HOMES = {
     "connect": "client",
     "launch": "launcher",
     "read_state": "state",
+    "vm_memory": "config",
     "vm_size": "config",
 }
 

@@ -242,6 +242,10 @@ class SandboxClient:
         """Change a container's limits (an OCI linux.resources object)."""
         await self._call("update", container=cid, resources=resources)
 
+    async def grow(self, memory_mib: int) -> int:
+        """Let the VM have at least so many MiB; returns what it has. See `growing.grow`."""
+        return int((await self._call("grow", memory_mib=memory_mib))["memory_mib"])
+
     async def pause(self) -> None:
         """Stop the VM's CPUs."""
         await self._call("pause", paused=True)

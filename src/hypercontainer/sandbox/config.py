@@ -106,6 +106,11 @@ class VMConfig:
         return config
 
 
+def vm_memory(limit: int) -> int:
+    """The MiB of a VM whose container may use `limit` bytes: the guest needs some beside it."""
+    return (limit >> 20) + _GUEST_MEMORY_MIB
+
+
 def vm_size(config: dict[str, Any], cpus: int, memory_mib: int) -> tuple[int, int]:
     """The CPUs and MiB of the VM of one container: the defaults, or what its limits ask for.
 
@@ -123,5 +128,5 @@ def vm_size(config: dict[str, Any], cpus: int, memory_mib: int) -> tuple[int, in
         cpus = max(cpus, min(-(-quota // period), os.cpu_count() or 1))
     limit = read_integer(memory, "limit", f"{where}memory.")
     if limit > 0:
-        memory_mib = max(memory_mib, (limit >> 20) + _GUEST_MEMORY_MIB)
+        memory_mib = max(memory_mib, vm_memory(limit))
     return cpus, memory_mib

@@ -51,6 +51,8 @@ class Sandbox:
         self._tasks = Tasks()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.moved: asyncio.Future[None] | None = None
+        # Held by who gives the VM more memory.
+        self.growing = asyncio.Lock()
 
     def own(self, vm: VirtualMachine, about: dict[str, Any]) -> None:
         """Take the VM; `about` is what the state file says of this process."""
@@ -71,6 +73,16 @@ class Sandbox:
             "containers": self.containers.to_json(),
             "cards": self.cards.to_json(),
         }
+
+    @property
+    def memory_mib(self) -> int:
+        """What the VM has, in MiB, with what was plugged while it ran."""
+        return int(self._own["memory_mib"])
+
+    def has_memory(self, mib: int) -> None:
+        """The VM has another size from now on."""
+        self._own["memory_mib"] = mib
+        self.save()
 
     def save(self) -> None:
         """Write the state file."""

@@ -50,6 +50,7 @@ class Server:
             "processes": self._processes,
             "stats": self._stats,
             "update": self._update,
+            "grow": self._grow,
             "freeze": self._freeze,
             "pause": self._pause,
             "vm_size": self._vm_size,
@@ -294,6 +295,11 @@ class Server:
             message["device_rules"] = device_program(resources)
         await self._sandbox.vm.request(Code.UPDATECONTAINER, message)
         return {}
+
+    async def _grow(self, request: Request) -> dict[str, Any]:
+        from .growing import grow
+
+        return {"memory_mib": await grow(self._sandbox, int(request.body["memory_mib"]))}
 
     async def _freeze(self, request: Request) -> dict[str, Any]:
         await self._sandbox.freeze(request.text("container"), bool(request.body["frozen"]))

@@ -96,6 +96,11 @@ def _check(sandbox: "Sandbox") -> None:
             "the virtual machine has directories of the host or follows a network namespace,"
             " which can't be saved with it"
         )
+    if sandbox.memory_mib != sandbox.vm.machine.memory_mib:
+        raise NotSupported(
+            "the virtual machine got more memory while it ran, which can't be saved with it:"
+            " stop and start it, and it has all of its memory from the beginning"
+        )
     for container in sandbox.containers:
         if container.auxiliary:
             raise Conflict("a process of the virtual machine itself runs: wait until it ends")
