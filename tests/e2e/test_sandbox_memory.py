@@ -89,7 +89,7 @@ async def test_heavy_use_of_files_is_no_reason(
 @pytest.mark.usefixtures("virtio_mem")
 async def test_a_running_vm_gets_more_memory(tmp_path: Path, disks: Disks) -> None:
     """For a process that had no room before; as far as the machine has it."""
-    wants = _config("dd", "if=/dev/zero", "of=/dev/null", "bs=180M", "count=1")
+    wants = _config("dd", "if=/dev/zero", "of=/dev/null", "bs=130M", "count=1")
     async with sandbox(tmp_path, memory_mib=96) as client:
         assert (await run(client, disks.rootfs(), config=wants)).status.code != 0
         assert await client.grow(200) == 96 + 128
