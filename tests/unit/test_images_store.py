@@ -142,7 +142,8 @@ def test_a_dead_owners_lock_is_waited_for(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait(timeout=10)
     with open(root / "lock", "r+") as lock:
-        lock.write(f"{dead.pid}\n")
+        lock.truncate()
+        lock.write(f"{dead.pid} 1\n")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         heir = subprocess.Popen(["sleep", "0.4"], stdin=lock)

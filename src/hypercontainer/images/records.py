@@ -23,7 +23,8 @@ from typing import Any
 
 from ..errors import BadRequest, Conflict, HyperError
 from ..system.files import write_atomic
-from ..system.processes import start_time
+from ..system.patience import patience
+from ..system.processes import alive, start_time
 from .failures import disk_errors
 
 _VERSION = 1
@@ -96,15 +97,16 @@ class Files:
     def _take_lock(self) -> int:
         """Lock the folder. A killed owner's sqfstar has the lock until it ends, soon after."""
         fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + _LOCK_GRACE
+        deadline = time.monotonic() + _LOCK_GRACE * patience()
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            gone = owner.isdigit() and start_time(int(owner)) is None
-            if not gone or time.monotonic() > deadline:
+                owner, _, since = (
+                    os.pread(fd, 64, 0).decode("ascii", "replace").strip().partition(" ")
+                )
+            if not _is_gone(owner, since) or time.monotonic() > deadline:
                 os.close(fd)
                 raise Conflict(
                     f"the images in {self.root} are in use by process {owner or '?'}: stop it, or"
@@ -112,7 +114,7 @@ class Files:
                 )
             time.sleep(0.02)
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(fd, f"{os.getpid()} {start_time(os.getpid())}\n".encode(), 0)
         return fd
 
     def _clean(self) -> None:
@@ -235,3 +237,8 @@ class Files:
             finally:
                 os.close(folder)
         self.index = index
+
+
+def _is_gone(pid: str, since: str) -> bool:
+    """Whether the process that a lock names has ended, even if another has its pid by now."""
+    return pid.isdigit() and since.isdigit() and not alive(int(pid), int(since))
