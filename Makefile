@@ -13,7 +13,7 @@ UNITDIR := $(PREFIX)/lib/systemd/system
 
 .PHONY: help setup demo test test-unit test-engines test-conformance test-containerd \
 	test-crashes test-arm64 soak lab lab-xen lint format fuzz-api hyperkernel \
-	hyperkernel-arm64 initrd-arm64 \
+	hyperkernel-xen hyperkernel-arm64 initrd-arm64 \
 	distribution-kernel kernel initrd uml firmware cbfs iso hyperstart giveback fuzz bench install clean
 
 help:
@@ -22,6 +22,8 @@ help:
 	@echo
 	@echo 'make setup        install what is missing: Debian packages, .venv'
 	@echo 'make hyperkernel  build the small guest kernel (about 5 minutes, once)'
+	@echo 'make hyperkernel-xen'
+	@echo '                  the same for guests of Xen'
 	@echo 'make hyperkernel-arm64'
 	@echo '                  the same for guests of arm64, with their initrd (10 minutes, once)'
 	@echo 'make hyperstart   build the guest'"'"'s init'
@@ -70,6 +72,11 @@ hyperkernel:
 	@tools/setup kernel
 	@python3 -m hyperkernel.build
 	@$(MAKE) --no-print-directory initrd
+
+# The same for guests of Xen.
+hyperkernel-xen:
+	@tools/setup kernel
+	@python3 -m hyperkernel.build --flavour xen
 
 # For guests of arm64, which are emulated.
 hyperkernel-arm64:

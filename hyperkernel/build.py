@@ -112,7 +112,13 @@ def inputs_key(flavour: Flavour = QEMU) -> str:
 
 def make(flavour: Flavour, *targets: str) -> list[str]:
     """The command that makes something in the sources for the flavour's machine."""
-    return ["make", f"ARCH={flavour.arch}", f"CROSS_COMPILE={flavour.cross}", *targets]
+    machine = (f"ARCH={flavour.arch}", f"CROSS_COMPILE={flavour.cross}")
+    return ["make", *machine, *flavour.settings, *targets]
+
+
+def unpack(tree: Path, log: Path) -> None:
+    """Debian's sources into the directory `tree`."""
+    run("tar", "-xf", str(TARBALL), "-C", str(tree), "--strip-components=1", log=log)
 
 
 def configure(flavour: Flavour, tree: Path, log: Path) -> None:
@@ -132,7 +138,7 @@ def compile_kernel(flavour: Flavour, work: Path, results: Path, log: Path) -> No
     """Unpack, configure and compile in `work`; leave the results in the directory `results`."""
     tree = work / "source"
     tree.mkdir()
-    run("tar", "-xf", str(TARBALL), "-C", str(tree), "--strip-components=1", log=log)
+    unpack(tree, log)
     configure(flavour, tree, log)
     jobs = f"-j{len(os.sched_getaffinity(0))}"
     image = Path(flavour.image)

@@ -1,12 +1,14 @@
 """hyperkernel's configuration: what the build checks, and that the built kernel has it all."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from hyperkernel import build
-from hyperkernel.flavours import QEMU
+from hyperkernel import build, cost, kbuild
+from hyperkernel.flavours import FLAVOURS, QEMU, Flavour
+from hyperkernel.groups import Group, as_fragment, groups
 
 
 def test_options_are_read_in_each_of_their_forms() -> None:
@@ -37,9 +39,64 @@ def test_an_option_that_kconfig_dropped_is_named(
     assert build.dropped_options(fragment, config) == dropped
 
 
-def test_no_option_stands_twice_in_the_fragment() -> None:
-    lines = [line for line in QEMU.fragment().splitlines() if build.OPTION.match(line)]
+@pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=FLAVOURS)
+def test_no_option_and_no_group_stands_twice(flavour: Flavour) -> None:
+    lines = [line for line in flavour.fragment().splitlines() if build.OPTION.match(line)]
     assert len(build.parse_options("\n".join(lines))) == len(lines)
+    names = [part.name for part in groups(flavour.fragment())]
+    assert len(set(names)) == len(names)
+
+
+def test_groups_are_read_in_their_order() -> None:
+    text = "# why\n\n# -- first: a feature\nCONFIG_A=y\n# a remark\nCONFIG_B=n\n# -- 9p: another\n"
+    first = Group("first", "a feature", {"CONFIG_A": "y", "CONFIG_B": "n"})
+    assert groups(text) == [first, Group("9p", "another", {})]
+    assert as_fragment(first.options) == "CONFIG_A=y\n"
+
+
+def test_an_option_outside_of_a_group_is_an_error() -> None:
+    with pytest.raises(ValueError, match="CONFIG_A=y is before the first group"):
+        groups("CONFIG_A=y\n# -- first: a feature\n")
+
+
+def test_an_object_hangs_on_the_options_of_its_directories_and_of_what_it_is_linked_into(
+    tmp_path: Path,
+) -> None:
+    files = {
+        "Kbuild": "obj-y += core/\nobj-$(CONFIG_NET) += net/\n",
+        "core/Makefile": "obj-y := a.o \\\n  b.o\nifdef CONFIG_SMP\nobj-y += smp.o\nendif\n",
+        "net/Makefile": (
+            "obj-y += sock.o\nobj-$(CONFIG_SIX) += six.o\nobj-$(CONFIG_FOUR) += both.o\n"
+            "obj-$(CONFIG_SIX) += both.o\nsix-y := one.o\nsix-$(CONFIG_DEEP) += deep.o\n"
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    net = "CONFIG_NET"
+    assert kbuild.gates(tmp_path) == {
+        "core/a.o": [frozenset()],
+        "core/b.o": [frozenset()],
+        "core/smp.o": [frozenset({"CONFIG_SMP"})],
+        "net/sock.o": [frozenset({net})],
+        "net/one.o": [frozenset({net, "CONFIG_SIX"})],
+        "net/deep.o": [frozenset({net, "CONFIG_SIX", "CONFIG_DEEP"})],
+        "net/both.o": [frozenset({net, "CONFIG_FOUR"}), frozenset({net, "CONFIG_SIX"})],
+    }
+
+
+def test_sections_of_an_object_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text('char zeros[4096]; const char text[] = "stored";\n')
+    subprocess.run(["gcc", "-c", "a.c"], cwd=tmp_path, check=True, timeout=60)
+    found = kbuild.read_sections(tmp_path / "a.o")
+    assert found.zeros == 4096 and b"stored\0" in found.stored
+    with pytest.raises(ValueError, match=r"a\.c is no ELF file"):
+        kbuild.read_sections(tmp_path / "a.c")
+
+
+def test_the_table_of_costs_is_that_of_the_figures_and_has_every_group() -> None:
+    assert cost.PAGE.read_text() == cost.page(), "run `python -m hyperkernel.cost --table`"
+    assert set(cost.figures()) == {part.name for part in cost.needed()} - {"base"} | {cost.WHOLE}
 
 
 def test_the_built_kernel_has_every_option_of_the_fragment() -> None:
