@@ -81,14 +81,15 @@ def _command(directory: Path) -> list[str]:
     make_upper(share / "image", 8 << 20)
     argv = [
         *(qemu_start.binary(), "-M", "pc,accel=tcg", "-cpu", "max", "-nodefaults", "-no-reboot"),
-        *("-display", "none", "-smp", "2", "-m", "192M,maxmem=1G", *_table_of_cpus()),
+        *("-display", "none", "-smp", "2", "-m", "192M,maxmem=4G", *_table_of_cpus()),
         *("-kernel", kernel.find().kernel, "-initrd", str(_initrd(directory))),
         *("-append", "console=ttyS0 loglevel=4 panic=-1 psi=1 reboot=t tsc=reliable acpi=off"),
         *("-serial", "stdio", "-serial", "null"),
         *("-device", "virtio-serial-pci", "-device", "virtio-rng-pci"),
         *("-device", "virtio-balloon-pci,free-page-reporting=on"),
+        # Above the registers of cards, which without ACPI begin at 4 GiB.
         *("-object", "memory-backend-ram,id=more,size=128M"),
-        *("-device", "virtio-mem-pci,memdev=more,requested-size=128M"),
+        *("-device", "virtio-mem-pci,memdev=more,memaddr=0x140000000,requested-size=128M"),
         *("-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="),
         *("-fsdev", f"local,id=share,path={share},security_model=none"),
         *("-device", "virtio-9p-pci,fsdev=share,mount_tag=hyper"),
