@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import stat
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from qemu.qmp.qmp_client import ExecInterruptedError
 
 from ..errors import BadRequest, Conflict, VMError
 from ..guest.platforms import NATIVE
+from ..system.patience import patience
 from . import virt
 from .driver import RAW, DiskKind, Features, Monitor, lock_image
 from .machine import Machine, Vmm
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _VHOST_NET = "/dev/vhost-net"
 _COMMAND_TIMEOUT = 30.0
 _POLL = 0.001
+_LOCK_GRACE = 1.0
+_LOCK_POLL = 0.02
 _ADDRESS = re.compile(r" is 0x([0-9a-f]+)")
 
 
@@ -52,6 +56,19 @@ def _block_node(
 
 def _is_device(path: str) -> bool:
     return stat.S_ISBLK(os.stat(path).st_mode)
+
+
+async def _locked(fd: int, path: str, read_only: bool) -> None:
+    """Lock an image, which a VM that is just ending may have for a moment. Raises Conflict."""
+    deadline = time.monotonic() + _LOCK_GRACE * patience()
+    while True:
+        try:
+            lock_image(fd, path, read_only)
+            return
+        except Conflict:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_LOCK_POLL)
 
 
 async def _deleted(listener: EventListener, device: str) -> None:
@@ -146,7 +163,7 @@ class Qemu(Monitor):
         except OSError as error:
             raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
         try:
-            lock_image(fd, path, read_only)
+            await _locked(fd, path, read_only)
             await self._until_connected()
             self._qmp.send_fd_scm(fd)
             added = await self._execute("add-fd")
