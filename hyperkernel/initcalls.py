@@ -86,7 +86,8 @@ def _command(directory: Path, vmlinux: Path) -> list[str]:
     archive.write_bytes(initrd(init, []))
     arguments = (
         "console=ttyS0 loglevel=4 panic=-1 reboot=t no_timer_check tsc=reliable noreplace-smp"
-        " nolapic_timer random.trust_cpu=on percpu_alloc=page initcall_debug log_buf_len=1M"
+        " nolapic_timer random.trust_cpu=on percpu_alloc=page scsi_mod.scan=manual"
+        " initcall_debug log_buf_len=1M"
     )
     return [
         *(qemu_start.binary(), "-M", "pc,accel=tcg", "-cpu", "max", "-m", "192M", "-nodefaults"),
