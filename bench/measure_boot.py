@@ -18,7 +18,7 @@ from hypercontainer.errors import HyperError
 from hypercontainer.guest.kernel import GuestImage, cache_directory, find
 from hypercontainer.guest.platforms import NATIVE
 from hypercontainer.hypervisor import flash, qemu_start
-from hypercontainer.hypervisor.machine import Machine
+from hypercontainer.hypervisor.machine import bare_machine
 from hypercontainer.sandbox import VMConfig, template
 from hyperkernel import iso
 
@@ -128,32 +128,15 @@ _WAYS: dict[str, Callable[[Path], Boot]] = {
 def _boot(image: GuestImage, architecture: str = NATIVE) -> float:
     """Seconds of a VM as the product starts it."""
     with tempfile.TemporaryDirectory() as jail:
-        machine = Machine(
-            name="bench",
-            accel="tcg",
-            cpus=1,
-            memory_mib=_MEMORY_MIB,
-            kernel=os.path.realpath(image.kernel),
-            initrd=os.path.realpath(image.initrd),
-            append="",
-            share="",
-            network="none",
-            user_id=1879048192 + os.getpid(),
-            jail=jail,
-            bios=image.bios,
-            cbfs=image.cbfs,
-            architecture=architecture,
+        machine = bare_machine(
+            "bench", "tcg", image, jail, memory_mib=_MEMORY_MIB, architecture=architecture
         )
         begin = time.perf_counter()
         vmm = qemu_start.start(machine)
         try:
             return _first_words(vmm.control, begin)
         finally:
-            vmm.kill()
-            os.waitpid(vmm.pid, 0)
-            for end in (vmm.control, vmm.streams, vmm.monitor, vmm.console):
-                end.close()
-            os.close(vmm.errors)
+            vmm.discard()
 
 
 def _boot_cd(image: Path) -> float:

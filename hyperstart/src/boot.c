@@ -170,29 +170,29 @@ static int try_port(const char *name)
     return fd;
 }
 
-static int open_port(const char *name)
+static int try_path(const char *path)
 {
-    int64_t end = monotonic_ms() + PORT_WAIT_MS;
-    for (;;) {
-        int fd = try_port(name);
-        if (fd >= 0)
-            return fd;
-        if (monotonic_ms() > end)
-            die("port %s did not appear within %d s", name, PORT_WAIT_MS / 1000);
-        usleep(1000);
-    }
+    return open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
-/* The consoles of Xen come when the kernel has met the other end. */
-static int wait_for(const char *path)
+/* Ports come when the kernel has met the other end; -1 when one has not in time. */
+static int wait_for(int (*attempt)(const char *), const char *name)
 {
     int64_t end = monotonic_ms() + PORT_WAIT_MS;
     for (;;) {
-        int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        int fd = attempt(name);
         if (fd >= 0 || monotonic_ms() > end)
             return fd;
         usleep(1000);
     }
+}
+
+static int open_port(const char *name)
+{
+    int fd = wait_for(try_port, name);
+    if (fd < 0)
+        die("port %s did not appear within %d s", name, PORT_WAIT_MS / 1000);
+    return fd;
 }
 
 /* A line that is not there opens, but has no settings. */
@@ -201,7 +201,7 @@ static int open_line(const char *name)
     char path[PORT_NAME + 8];
     struct termios settings;
     snprintf(path, sizeof path, "/dev/%s", name);
-    int fd = wait_for(path);
+    int fd = wait_for(try_path, path);
     if (fd < 0 || tcgetattr(fd, &settings) < 0)
         die("port %s, which the command line names: %s", name, error_text(errno));
     cfmakeraw(&settings);

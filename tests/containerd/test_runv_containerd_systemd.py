@@ -1,21 +1,15 @@
 """runv-containerd as a service of a real systemd, which runs in namespaces of the test's own."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.hyperd_process import busybox_archive, wait_until
-from tests.e2e.systemd_machine import Machine, available
+from tests.e2e.systemd_machine import COUNT, NEEDS_SYSTEMD, Machine
 from tests.engines.needs import need
 
-pytestmark = [
-    pytest.mark.timeout(280),
-    pytest.mark.skipif(os.geteuid() != 0 or bool(why := available()), reason="needs systemd"),
-]
-
-COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.2; done"
+pytestmark = NEEDS_SYSTEMD
 
 
 @pytest.fixture

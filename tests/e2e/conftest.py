@@ -14,12 +14,8 @@ def _hyperd(directory: Path) -> Iterator[Hyperd]:
     if os.geteuid() != 0:
         pytest.skip("hyperd needs root")
     daemon = Hyperd(directory)
-    try:
-        daemon.start()
-        daemon.load_image()
+    with daemon.running():
         yield daemon
-    finally:
-        daemon.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A hyperd as a process, on directories of its own, with an image made of this host's busybox."""
 
+import contextlib
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,16 @@ class Hyperd:
             and not any(f"{self.state}/sandboxes/{name}" in line for name in running)
         ]
         return [*map(str, sandboxes), *map(str, directories), *processes]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run it with an image for the body, and remove everything after it."""
+        try:
+            self.start()
+            self.load_image()
+            yield
+        finally:
+            self.close()
 
     def nothing_left(self) -> None:
         """Assert that what ended was cleared away."""

@@ -115,11 +115,9 @@ def alone(kind: type[H], directory: Path) -> Iterator[H]:
     namespace = Namespace()
     hyperd = kind(directory, namespace)
     try:
-        hyperd.start()
-        hyperd.load_image()
-        yield hyperd
+        with hyperd.running():
+            yield hyperd
     finally:
-        hyperd.close()
         namespace.close()
 
 

@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.hyperd_process import busybox_archive, wait_until
 
 BIN = Path(sys.executable).parent
@@ -73,6 +75,14 @@ def available() -> str:
         ["unshare", "-m", "-p", "-n", "-C", "-f", "true"], capture_output=True, timeout=30
     )
     return "" if done.returncode == 0 else "namespaces can't be made here"
+
+
+NEEDS_SYSTEMD = [
+    pytest.mark.timeout(280),
+    pytest.mark.skipif(os.geteuid() != 0 or bool(available()), reason="needs systemd"),
+]
+COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.2; done"
+"""What a container does whose life is looked at."""
 
 
 class Machine:

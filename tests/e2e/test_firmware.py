@@ -15,9 +15,10 @@ import pytest
 
 from firmware import cbfs as maker
 from hypercontainer.guest import kernel
+from hypercontainer.guest.kernel import GuestImage
 from hypercontainer.hypervisor import cbfs, qemu_start
 from hypercontainer.hypervisor import template as store
-from hypercontainer.hypervisor.machine import Machine
+from hypercontainer.hypervisor.machine import bare_machine
 from hypercontainer.sandbox import launch, read_state
 from hypercontainer.sandbox import template as templates
 from hypercontainer.sandbox.config import VMConfig
@@ -79,8 +80,7 @@ async def test_clones_of_one_that_was_booted_from_flash(
     flash: Flash, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "templates"
-    monkeypatch.setenv("HYPER_TEMPLATES", str(directory))
-    monkeypatch.setattr(store, "DIRECTORY", str(directory))
+    vms.keep_templates(monkeypatch, directory)
     config = VMConfig(accel=ACCEL, template="use", **flash._asdict())
     key = await asyncio.to_thread(templates.make, config)
     try:
@@ -172,23 +172,9 @@ def _console_of(directory: Path, bios: str, flash: str, memory_mib: int) -> str:
     """What a VM says until it ends by itself."""
     jail = directory / "jail"
     jail.mkdir()
-    vmm = qemu_start.start(
-        Machine(
-            name="damaged",
-            accel=ACCEL,
-            cpus=1,
-            memory_mib=memory_mib,
-            kernel=flash,
-            initrd=flash,
-            append="",
-            share="",
-            network="none",
-            user_id=1879048192 + os.getpid(),
-            jail=str(jail),
-            bios=bios,
-            cbfs=flash,
-        )
-    )
+    image = GuestImage(flash, flash, "flash", bios, flash)
+    machine = bare_machine("damaged", ACCEL, image, str(jail), memory_mib=memory_mib)
+    vmm = qemu_start.start(machine)
     said, deadline = b"", time.monotonic() + BOUND
     try:
         while (left := deadline - time.monotonic()) > 0:
@@ -200,8 +186,4 @@ def _console_of(directory: Path, bios: str, flash: str, memory_mib: int) -> str:
                 return said.decode()
         raise TimeoutError(f"the VM did not end; it said {said!r}")
     finally:
-        vmm.kill()
-        os.waitpid(vmm.pid, 0)
-        for end in (vmm.control, vmm.streams, vmm.monitor, vmm.console):
-            end.close()
-        os.close(vmm.errors)
+        vmm.discard()

@@ -43,12 +43,8 @@ def daemon(
     hosts: tuple[Namespace, Namespace], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NetHyperd]:
     hyperd = NetHyperd(tmp_path_factory.mktemp("networks"), hosts[0])
-    try:
-        hyperd.start()
-        hyperd.load_image()
+    with hyperd.running():
         yield hyperd
-    finally:
-        hyperd.close()
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,7 @@ async def test_memory_that_a_clone_frees_comes_back(
     tmp_path: Path, disks: vms.Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "templates"
-    monkeypatch.setenv("HYPER_TEMPLATES", str(directory))
-    monkeypatch.setattr(store, "DIRECTORY", str(directory))
+    vms.keep_templates(monkeypatch, directory)
     config = VMConfig(accel="tcg", memory_mib=320, template="use")
     try:
         key = await asyncio.to_thread(maker.make, config)

@@ -25,6 +25,7 @@ from hypercontainer.errors import (
 from hypercontainer.hypervisor import template as store
 from hypercontainer.sandbox import SandboxClient, VMConfig
 from hypercontainer.sandbox import template as maker
+from tests.e2e import vms
 from tests.e2e.engine import ACCEL
 from tests.e2e.rootfs import make_config, process
 from tests.e2e.vms import BOUND, Disks, collect, execute, read_streams, run, sandbox
@@ -39,8 +40,7 @@ async def vm(
     directory = tmp_path_factory.mktemp("vm")
     cloned = request.param == "cloned"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HYPER_TEMPLATES", str(directory / "templates"))
-        patch.setattr(store, "DIRECTORY", str(directory / "templates"))
+        vms.keep_templates(patch, directory / "templates")
         if cloned:
             await asyncio.to_thread(maker.make, VMConfig(accel=ACCEL))
         async with sandbox(directory, template="use" if cloned else "off") as client:

@@ -42,8 +42,7 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> vms.Disks:
 def templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory of templates of this test's own."""
     directory = tmp_path / "templates"
-    monkeypatch.setenv("HYPER_TEMPLATES", str(directory))
-    monkeypatch.setattr(store, "DIRECTORY", str(directory))
+    vms.keep_templates(monkeypatch, directory)
     yield directory
     for name in store.names():
         store.remove(name)
@@ -199,8 +198,7 @@ async def test_where_no_template_can_be_kept_vms_boot(
 ) -> None:
     place = tmp_path / "templates"
     place.write_text("not a directory\n")
-    monkeypatch.setenv("HYPER_TEMPLATES", str(place))
-    monkeypatch.setattr(store, "DIRECTORY", str(place))
+    vms.keep_templates(monkeypatch, place)
     with pytest.raises(VMError, match="template: "):
         await make()
     client = await launch("boots", tmp_path / "boots", vm_config("auto"))

@@ -8,11 +8,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
+from hypercontainer.hypervisor import template as store
 from hypercontainer.sandbox import ExitStatus, SandboxClient, VMConfig, launch
 from tests.e2e.engine import ACCEL, ARCHITECTURE, SLOWNESS
 from tests.e2e.rootfs import make_config, make_squashfs, make_tree, make_upper
 
 BOUND = 60.0 * SLOWNESS
+
+
+def keep_templates(patch: pytest.MonkeyPatch, directory: Path) -> None:
+    """Have a test's templates in a directory of its own, for it and for what it starts."""
+    patch.setenv("HYPER_TEMPLATES", str(directory))
+    patch.setattr(store, "DIRECTORY", str(directory))
 
 
 class Ran(NamedTuple):

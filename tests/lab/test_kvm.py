@@ -15,7 +15,7 @@ from hypercontainer.sandbox import template as maker
 from tests.e2e.hyperd_process import wait_until
 from tests.e2e.netns import NetHyperd, two_hosts
 from tests.e2e.rootfs import make_config, process
-from tests.e2e.vms import Disks, execute, run, sandbox
+from tests.e2e.vms import Disks, execute, keep_templates, run, sandbox
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,7 @@ async def test_a_clone_has_the_time_and_so_has_one_that_was_paused(
     tmp_path: Path, disks: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "templates"
-    monkeypatch.setenv("HYPER_TEMPLATES", str(directory))
-    monkeypatch.setattr(store, "DIRECTORY", str(directory))
+    keep_templates(monkeypatch, directory)
     config = VMConfig(accel="kvm", template="use")
     key = await asyncio.to_thread(maker.make, config)
     try:

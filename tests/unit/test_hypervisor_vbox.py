@@ -74,11 +74,7 @@ def vmm(recorder: Recorder) -> Iterator[Vmm]:
     try:
         yield vmm
     finally:
-        vmm.kill()
-        os.waitpid(vmm.pid, 0)
-        for end in (vmm.control, vmm.streams, vmm.monitor, vmm.console):
-            end.close()
-        os.close(vmm.errors)
+        vmm.discard()
 
 
 async def read(end: object, size: int) -> bytes:

@@ -8,8 +8,8 @@ import pytest
 from hypercontainer.errors import HyperError, NotFound, NotSupported, VMError
 from hypercontainer.guest import platforms
 from hypercontainer.hypervisor import foreign, virt
-from hypercontainer.hypervisor.machine import Machine
-from hypercontainer.hypervisor.qemu_start import CHANNELS, command
+from hypercontainer.hypervisor.machine import Ends, Machine
+from hypercontainer.hypervisor.qemu_start import command
 from hypercontainer.images import Image
 from hypercontainer.pods.architecture import check_platform
 from hypercontainer.sandbox import VMConfig
@@ -104,7 +104,7 @@ def test_the_command_line(cpus: int, gic: int, bare: Path) -> None:
         *("vm", "tcg", cpus, 128, "/Image", "/initrd", "quiet", "", "none", 0, ""),
         architecture="arm64",
     )
-    argv = command(machine, dict.fromkeys(CHANNELS, 9))
+    argv = command(machine, dict.fromkeys(Ends._fields, 9))
     assert argv[0] == str(bare / "qemu-system-aarch64")
     assert argv[argv.index("-M") + 1].startswith(f"virt,gic-version={gic},")
     arguments = argv[argv.index("-append") + 1].split()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..errors import BadRequest, NotSupported
-from ..hypervisor.engines import ENGINES
+from ..hypervisor.engines import ENGINES, QEMU
 from ..networks import Subnet
 from ..pods.factory import Factory, parse_factory
 from ..pods.logconfig import DRIVERS, OPTION_NAMES, LogConfig, parse_log
@@ -396,7 +396,7 @@ def check(config: Config) -> None:
     _ = config.log
     if config.bios or config.cbfs:
         check_boot_files(config)
-    if config.hypervisor in ("xen", "xenpv", "vbox", "uml") and config.accel != "auto":
+    if config.hypervisor in set(ENGINES) - set(QEMU) and config.accel != "auto":
         raise BadRequest(
             f"{config.where['accel']}: Accel {config.accel} is QEMU's: Hypervisor"
             f" {config.hypervisor} has no choice of engines"

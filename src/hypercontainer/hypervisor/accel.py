@@ -16,7 +16,7 @@ from ..errors import BadRequest, NotFound, VMError
 from ..guest.kernel import GuestImage, find
 from ..system.files import write_atomic
 from ..system.patience import patience, slowness
-from .machine import Machine
+from .machine import bare_machine
 from .qemu_start import binary, start
 
 DEVICE = "/dev/kvm"
@@ -120,22 +120,7 @@ def _probe(image: GuestImage, jail: str) -> tuple[str, bool]:
 
     Returns what went wrong, or "", and whether that is sure: whether another try would say it too.
     """
-    machine = Machine(
-        name="kvm-probe",
-        accel="kvm",
-        cpus=1,
-        memory_mib=128,
-        kernel=image.kernel,
-        initrd=image.initrd,
-        append="",
-        share="",
-        network="none",
-        user_id=1879048192 + os.getpid(),
-        jail=jail,
-        bios=image.bios,
-        cbfs=image.cbfs,
-    )
-    vmm = start(machine)
+    vmm = start(bare_machine("kvm-probe", "kvm", image, jail))
     bound = _PROBE_BOUND * slowness()
     deadline = time.monotonic() + bound
     try:
@@ -153,11 +138,7 @@ def _probe(image: GuestImage, jail: str) -> tuple[str, bool]:
         idle = patience() < _BUSY * slowness()
         return f"a guest under KVM did not start in {bound:.0f} s", idle
     finally:
-        vmm.kill()
-        os.waitpid(vmm.pid, 0)
-        for end in (vmm.control, vmm.streams, vmm.monitor, vmm.console):
-            end.close()
-        os.close(vmm.errors)
+        vmm.discard()
 
 
 def _last_words(errors: int) -> str:

@@ -5,12 +5,11 @@ a driver, a module with the functions of `Driver`, imported when one of its engi
 docs/hypervisors.md says how to write one.
 """
 
-import fcntl
 from typing import NamedTuple, NoReturn, Protocol
 
-from ..errors import BadRequest, Conflict, NotSupported
+from ..errors import BadRequest, NotSupported
 from ..guest.kernel import GuestImage
-from .engines import CHOICES
+from .engines import CHOICES, QEMU, XEN
 from .machine import Machine, Vmm
 
 SHARE_TAG = "hyper"
@@ -191,11 +190,11 @@ class Driver(Protocol):
 
 def load(engine: str) -> Driver:
     """The driver of an engine. Raises BadRequest for an unknown one."""
-    if engine in ("kvm", "tcg"):
+    if engine in QEMU:
         from . import qemu_driver
 
         return qemu_driver
-    if engine in ("xen", "xenpv"):
+    if engine in XEN:
         from . import xen_driver
 
         return xen_driver
@@ -228,18 +227,3 @@ def check(machine: Machine, features: Features) -> None:
             f"{features.name} ({machine.accel}) has no user-mode network: use a network with a"
             " bridge, or none"
         )
-
-
-def lock_image(fd: int, path: str, read_only: bool) -> None:
-    """Keep others from an image for as long as a VMM has it: the lock is the open file's.
-
-    Raises Conflict. Where the file system has no locks, there are none.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_NB | (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX))
-    except BlockingIOError:
-        raise Conflict(
-            f"disk image {path} is in use by another virtual machine: stop that one first"
-        ) from None
-    except OSError:
-        pass

@@ -1,7 +1,9 @@
 """The engines, which run guests' code, and what people may ask for. Imports nothing."""
 
 # Each belongs to a driver: see `driver.load`.
-ENGINES = ("kvm", "tcg", "xen", "xenpv", "vbox", "uml")
+QEMU = ("kvm", "tcg")
+XEN = ("xen", "xenpv")
+ENGINES = (*QEMU, *XEN, "vbox", "uml")
 # `qemu` is KVM where it works, else TCG; `auto` is Xen on its control domain, else `qemu`.
 CHOICES = ("auto", "qemu", *ENGINES)
 # What Xen says of the domain that this is; "control_d" is the one that may start others.

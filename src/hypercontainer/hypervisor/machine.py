@@ -5,8 +5,13 @@ import signal
 import socket
 from typing import NamedTuple
 
+from ..guest.kernel import GuestImage
 from ..guest.platforms import NATIVE
 from ..system import processes
+
+# Above the ranges that distributions, systemd and container engines hand out; a pid is unique
+# among the processes alive, so each VM has a user of its own.
+_FIRST_UID = 1879048192
 
 TEMPLATES = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
 
@@ -14,6 +19,11 @@ TEMPLATES = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
 def random_mac() -> str:
     """A locally administered unicast address, in the range that QEMU's cards have."""
     return f"52:54:00:{os.urandom(3).hex(':')}"
+
+
+def own_user_id() -> int:
+    """The user that the VMM of this process is to be."""
+    return _FIRST_UID + os.getpid()
 
 
 class Machine(NamedTuple):
@@ -65,6 +75,34 @@ class Machine(NamedTuple):
         return bool(self.share) and self.share_driver == "virtiofs"
 
 
+def bare_machine(
+    name: str,
+    accel: str,
+    image: GuestImage,
+    jail: str,
+    *,
+    memory_mib: int = 128,
+    architecture: str = NATIVE,
+) -> Machine:
+    """A VM of one CPU that boots an image, and has neither a share nor a network."""
+    return Machine(
+        name=name,
+        accel=accel,
+        cpus=1,
+        memory_mib=memory_mib,
+        kernel=image.kernel,
+        initrd=image.initrd,
+        append="",
+        share="",
+        network="none",
+        user_id=own_user_id(),
+        jail=jail,
+        bios=image.bios,
+        cbfs=image.cbfs,
+        architecture=architecture,
+    )
+
+
 class ShareServer(NamedTuple):
     """A process that serves a VM's share, leader of its group; `socket` is for the VMM."""
 
@@ -98,3 +136,48 @@ class Vmm(NamedTuple):
         """End it at once. For a child of this process; the caller reaps it."""
         if processes.alive(self.pid, self.started):
             os.kill(self.pid, self.end_signal)
+
+    def discard(self) -> None:
+        """End it at once, reap it, and close our ends. For a child of this process."""
+        self.kill()
+        os.waitpid(self.pid, 0)
+        for end in (self.control, self.streams, self.monitor, self.console):
+            end.close()
+        os.close(self.errors)
+
+
+class Ends(NamedTuple):
+    """One side of the channels to a VMM."""
+
+    control: socket.socket
+    streams: socket.socket
+    monitor: socket.socket
+    console: socket.socket
+
+
+class Channels(NamedTuple):
+    """Both sides, and the pipe that brings what the VMM says of itself, before it is forked."""
+
+    ours: Ends
+    theirs: Ends
+    errors: int
+    errors_write: int
+
+    def of(
+        self, pid: int, server: ShareServer | None = None, end_signal: int = signal.SIGKILL
+    ) -> Vmm:
+        """The VMM that was forked with their side, which is closed here."""
+        os.close(self.errors_write)
+        for end in self.theirs:
+            end.close()
+        for end in self.ours:
+            end.setblocking(False)
+        os.set_blocking(self.errors, False)
+        started = processes.start_time(pid) or 0
+        return Vmm(pid, started, *self.ours, self.errors, server, end_signal)
+
+
+def open_channels() -> Channels:
+    """Channels for a VMM that is to be forked. Raises OSError."""
+    ours, theirs = zip(*(socket.socketpair() for _ in Ends._fields), strict=True)
+    return Channels(Ends(*ours), Ends(*theirs), *os.pipe2(os.O_CLOEXEC))

@@ -4,18 +4,17 @@ import asyncio
 import os
 import re
 import stat
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from qemu.qmp import EventListener, QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecInterruptedError
 
-from ..errors import BadRequest, Conflict, VMError
+from ..errors import Conflict, VMError
 from ..guest.platforms import NATIVE
-from ..system.patience import patience
 from . import virt
-from .driver import RAW, DiskKind, Features, Monitor, lock_image
+from .disk_images import open_image
+from .driver import RAW, DiskKind, Features, Monitor
 from .machine import Machine, Vmm
 from .qemu_start import SCSI_BUS
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 _VHOST_NET = "/dev/vhost-net"
 _COMMAND_TIMEOUT = 30.0
 _POLL = 0.001
-_LOCK_GRACE = 1.0
-_LOCK_POLL = 0.02
 _ADDRESS = re.compile(r" is 0x([0-9a-f]+)")
 
 
@@ -56,19 +53,6 @@ def _block_node(
 
 def _is_device(path: str) -> bool:
     return stat.S_ISBLK(os.stat(path).st_mode)
-
-
-async def _locked(fd: int, path: str, read_only: bool) -> None:
-    """Lock an image, which a VM that is just ending may have for a moment. Raises Conflict."""
-    deadline = time.monotonic() + _LOCK_GRACE * patience()
-    while True:
-        try:
-            lock_image(fd, path, read_only)
-            return
-        except Conflict:
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(_LOCK_POLL)
 
 
 async def _deleted(listener: EventListener, device: str) -> None:
@@ -157,13 +141,8 @@ class Qemu(Monitor):
     @asynccontextmanager
     async def _file(self, path: str, read_only: bool) -> "AsyncIterator[str]":
         """Hand a file over as an fd set that ends with the block node that opened it."""
-        flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
+        fd = await open_image(path, read_only=read_only)
         try:
-            fd = os.open(path, flags)
-        except OSError as error:
-            raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
-        try:
-            await _locked(fd, path, read_only)
             await self._until_connected()
             self._qmp.send_fd_scm(fd)
             added = await self._execute("add-fd")

@@ -7,7 +7,6 @@ imports the rest while QEMU loads.
 import os
 import shutil
 import signal
-import socket
 import sys
 
 from ..errors import VMError
@@ -15,11 +14,10 @@ from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..system import processes, syscalls
 from . import giveback, jail, memory_sizes, virt, virtiofs
 from .driver import SHARE_TAG
-from .machine import Machine, Vmm
+from .machine import Machine, Vmm, open_channels
 
 PACKAGE = ARCHITECTURES[NATIVE].package
 SCSI_BUS = "scsi0.0"
-CHANNELS = ("monitor", "console", "control", "streams")
 
 # 9p serves files as the guest names their owners, so QEMU keeps what that takes and no more:
 # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD.
@@ -217,37 +215,19 @@ def _own_arguments(machine: Machine) -> str:
 def start(machine: Machine) -> Vmm:
     """Start QEMU, and what serves its share, as children of this process, which they don't
     outlive. Raises VMError."""
-    ours: dict[str, socket.socket] = {}
-    theirs: dict[str, socket.socket] = {}
-    for name in CHANNELS:
-        ours[name], theirs[name] = socket.socketpair()
-    argv = command(machine, {name: end.fileno() for name, end in theirs.items()})
-    errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
-    server = virtiofs.start(machine.share, errors_write) if machine.has_virtiofs else None
+    channels = open_channels()
+    fds = {name: end.fileno() for name, end in channels.theirs._asdict().items()}
+    argv = command(machine, fds)
+    errors = channels.errors_write
+    server = virtiofs.start(machine.share, errors) if machine.has_virtiofs else None
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        kept = [end.fileno() for end in theirs.values()]
+        kept = list(fds.values())
         if machine.memory_fd >= 0:
             kept.append(machine.memory_fd)
-        _become_qemu(argv, machine, kept, errors_write, parent)
-    os.close(errors_write)
-    for end in theirs.values():
-        end.close()
-    started = processes.start_time(pid)
-    for end in ours.values():
-        end.setblocking(False)
-    os.set_blocking(errors_read, False)
-    return Vmm(
-        pid,
-        started or 0,
-        ours["control"],
-        ours["streams"],
-        ours["monitor"],
-        ours["console"],
-        errors_read,
-        server,
-    )
+        _become_qemu(argv, machine, kept, errors, parent)
+    return channels.of(pid, server)
 
 
 def _become_qemu(
@@ -255,11 +235,7 @@ def _become_qemu(
 ) -> None:
     """In the forked child: give up what QEMU does not need, then execute it."""
     try:
-        os.setsid()
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        os.dup2(errors, 2)
+        processes.stand_alone(errors)
         for fd in fds:
             os.set_inheritable(fd, True)
         if os.geteuid() == 0:

@@ -23,8 +23,8 @@ from ..errors import HyperError
 from ..system import memfd, processes, sparse
 from ..system.files import write_atomic
 from .driver import load
-from .machine import TEMPLATES, Machine, Vmm
-from .qemu_start import CHANNELS, binary, command
+from .machine import TEMPLATES, Ends, Machine, Vmm
+from .qemu_start import binary, command
 
 DIRECTORY = TEMPLATES
 MAX_TEMPLATES = 8
@@ -82,7 +82,7 @@ def shape(machine: Machine) -> list[str]:
         incoming=False,
         devices_only=False,
     )
-    return command(same, dict.fromkeys(CHANNELS, 0))
+    return command(same, dict.fromkeys(Ends._fields, 0))
 
 
 def _directory(name: str) -> str:

@@ -7,10 +7,11 @@ import socket
 import tempfile
 from typing import NamedTuple
 
-from ..errors import BadRequest, HyperError, NotSupported, VMError
+from ..errors import HyperError, NotSupported, VMError
 from ..system import handover, taps
 from . import uml_start
-from .driver import RAW, DiskKind, Features, Monitor, lock_image
+from .disk_images import open_image
+from .driver import RAW, DiskKind, Features, Monitor
 from .machine import Vmm
 from .mconsole import Console
 
@@ -110,7 +111,7 @@ class UserModeLinux(Monitor):
                 raise NotSupported(
                     f"disk image {path}: User Mode Linux has no more than {len(_LUNS)} disks"
                 )
-            fd = _opened(path, read_only)
+            fd = await open_image(path, read_only=read_only)
             try:
                 self._place(lun, os.lseek(fd, 0, os.SEEK_END))
                 self._disks[lun] = _Disk(fd, read_only)
@@ -230,17 +231,3 @@ def _lun(path: str) -> int:
     """The disk that a path in the jail stands for, -1 for none."""
     number = path.removeprefix(f"{uml_start.DISKS}/")
     return int(number) if number.isascii() and number.isdigit() and len(number) < 3 else -1
-
-
-def _opened(path: str, read_only: bool) -> int:
-    """Raises BadRequest, Conflict."""
-    try:
-        fd = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR))
-    except OSError as error:
-        raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
-    try:
-        lock_image(fd, path, read_only)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd

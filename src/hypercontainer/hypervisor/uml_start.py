@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..system import handover, processes, syscalls
 from ..system.syscalls import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, MS_NODEV, MS_NOSUID
 from . import jail
-from .machine import Machine, Vmm
+from .machine import Ends, Machine, Vmm, open_channels
 
 # In the jail: what the VM may write, with its memory and its management console in it, and where
 # root leaves what stands for its disks.
@@ -66,43 +66,28 @@ def start(machine: Machine) -> Vmm:
     It is the first process of a namespace, so that all processes of its guest end with it: else
     they would go on as programs of the host.
     """
-    names = ("control", "streams", "monitor", "console")
-    pairs = {name: socket.socketpair() for name in names}
-    ours = {name: pair[0] for name, pair in pairs.items()}
-    errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
+    channels = open_channels()
     namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.unshare(CLONE_NEWPID)
     try:
         pid = os.fork()
         if pid == 0:
-            for end in ours.values():
+            for end in channels.ours:
                 end.close()
-            _become_uml(machine, {name: pair[1] for name, pair in pairs.items()}, errors_write)
+            _become_uml(machine, channels.theirs, channels.errors_write)
     finally:
         syscalls.setns(namespace, CLONE_NEWPID)
         os.close(namespace)
-    os.close(errors_write)
-    for end, theirs in pairs.values():
-        theirs.close()
-        end.setblocking(False)
-    os.set_blocking(errors_read, False)
-    started = processes.start_time(pid) or 0
-    return Vmm(
-        *(pid, started, ours["control"], ours["streams"], ours["monitor"], ours["console"]),
-        errors_read,
-    )
+    return channels.of(pid)
 
 
-def _become_uml(machine: Machine, ends: dict[str, socket.socket], errors: int) -> None:
+def _become_uml(machine: Machine, ends: Ends, errors: int) -> None:
     """In the forked child: give up all that it does not need, then execute it."""
     try:
-        os.setsid()
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
         # What it says of itself belongs to what its kernel says.
-        os.dup2(ends["console"].fileno(), 1)
-        os.dup2(ends["console"].fileno(), 2)
-        channels = [ends[name].fileno() for name in ("control", "streams", "console")]
+        processes.stand_alone(ends.console.fileno())
+        os.dup2(2, 1)
+        channels = [end.fileno() for end in (ends.control, ends.streams, ends.console)]
         for fd in channels:
             os.set_inheritable(fd, True)
         syscalls.unshare(CLONE_NEWNET | CLONE_NEWIPC)
@@ -128,10 +113,10 @@ def _become_uml(machine: Machine, ends: dict[str, socket.socket], errors: int) -
         syscalls.fixed_addresses()
         listener = handover.install(_REFUSED)
         handles = Handles(listener, answers.fileno(), *directories)
-        socket.send_fds(ends["monitor"], [b"\0"], list(handles))
+        socket.send_fds(ends.monitor, [b"\0"], list(handles))
         for fd in handles:
             os.close(fd)
-        if select.select([ends["control"]], [], [], 0)[0]:
+        if select.select([ends.control], [], [], 0)[0]:
             # Only its end can have come: whoever started us is gone.
             os._exit(1)
         os.execve(machine.kernel, command(machine, *channels), {"HOME": "/"})

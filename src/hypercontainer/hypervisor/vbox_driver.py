@@ -5,15 +5,13 @@ The VM boots the CD of `make iso`, and its serial ports are the guest's channels
 
 import os
 import signal
-import socket
 from typing import TYPE_CHECKING
 
 from ..errors import VMError
 from ..guest.kernel import GuestImage
-from ..system import processes
 from . import vbox_commands as commands
 from .driver import Features
-from .machine import Machine, Vmm
+from .machine import Machine, Vmm, open_channels
 
 if TYPE_CHECKING:
     from .vbox import VirtualBox
@@ -46,31 +44,14 @@ def start(machine: Machine) -> Vmm:
     cd = commands.boot_cd()
     if cd is None:
         raise VMError("there is no CD to boot: run `make iso`")
-    pairs = [socket.socketpair() for _ in vbox_keeper.Ends._fields]
-    errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
+    channels = open_channels()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        for ours, _ in pairs:
-            ours.close()
-        ends = vbox_keeper.Ends(*(theirs for _, theirs in pairs))
-        vbox_keeper.become(machine, cd, ends, errors_write, parent)
-    os.close(errors_write)
-    for ours, theirs in pairs:
-        ours.setblocking(False)
-        theirs.close()
-    os.set_blocking(errors_read, False)
-    control, streams, console, monitor = (ours for ours, _ in pairs)
-    return Vmm(
-        pid,
-        processes.start_time(pid) or 0,
-        control,
-        streams,
-        monitor,
-        console,
-        errors_read,
-        end_signal=signal.SIGTERM,
-    )
+        for end in channels.ours:
+            end.close()
+        vbox_keeper.become(machine, cd, channels.theirs, channels.errors_write, parent)
+    return channels.of(pid, end_signal=signal.SIGTERM)
 
 
 def monitor(machine: Machine, vmm: Vmm) -> "VirtualBox":

@@ -11,27 +11,18 @@ import socket
 import sys
 import tempfile
 import time
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from ..errors import VMError
-from ..system import syscalls
+from ..system import processes, syscalls
 from . import vbox_commands as commands
-from .machine import Machine
+from .machine import Ends, Machine
 
 _CONNECT_BOUND = 60.0
 _CHUNK = 4096
 _STATE_BOUND = 30.0
 _POLL = 0.2
 _OFF = ("", "poweroff", "aborted")
-
-
-class Ends(NamedTuple):
-    """The keeper's ends of the sockets to the sandbox."""
-
-    control: socket.socket
-    streams: socket.socket
-    console: socket.socket
-    monitor: socket.socket
 
 
 class _ToldToEnd(Exception):
@@ -42,10 +33,7 @@ def become(machine: Machine, cd: str, ends: Ends, errors: int, parent: int) -> N
     """In the forked child: keep the VM until it is gone, and exit."""
     code = 1
     try:
-        os.setsid()
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd, target in ((null, 0), (null, 1), (errors, 2)):
-            os.dup2(fd, target)
+        processes.stand_alone(errors)
         signal.signal(signal.SIGTERM, _told)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -54,11 +54,7 @@ def start(directory: str, errors: int) -> ShareServer:
 def _become_virtiofsd(program: str, directory: str, fd: int, errors: int, parent: int) -> None:
     """In the forked child."""
     try:
-        os.setsid()
-        null = os.open("/dev/null", os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        os.dup2(errors, 2)
+        processes.stand_alone(errors)
         os.set_inheritable(fd, True)
         syscalls.die_with_parent(signal.SIGKILL)
         syscalls.no_new_privileges()

@@ -12,7 +12,8 @@ from ..system import loopdev, taps
 from ..system.patience import patience
 from ..system.threads import in_network_namespace
 from . import xen_devices, xen_domain
-from .driver import RAW, DiskKind, Features, Monitor, lock_image
+from .disk_images import open_image
+from .driver import RAW, DiskKind, Features, Monitor
 from .machine import Machine, Vmm
 from .xen_devices import Device
 from .xenstore import XenStore
@@ -84,7 +85,7 @@ class Xen(Monitor):
         if lun >= xen_devices.MAX_DISKS:
             raise BadRequest(f"more than {xen_devices.MAX_DISKS} disks in a virtual machine")
         self._next_lun = max(self._next_lun, lun + 1)
-        device, block = _block_device(path, read_only, kind.cache in _DIRECT)
+        device, block = await _block_device(path, read_only, kind.cache in _DIRECT)
         self._disks[lun] = device
         number = os.stat(block).st_rdev
         host = {
@@ -213,14 +214,10 @@ def _plug(store: XenStore, device: Device, host: dict[str, str], guest: dict[str
         raise
 
 
-def _block_device(path: str, read_only: bool, direct: bool) -> tuple[int, str]:
+async def _block_device(path: str, read_only: bool, direct: bool) -> tuple[int, str]:
     """A descriptor that keeps the image, and a block device of it. Raises BadRequest, Conflict."""
+    fd = await open_image(path, read_only=read_only)
     try:
-        fd = os.open(path, os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR))
-    except OSError as error:
-        raise BadRequest(f"cannot open disk image {path}: {error.strerror}") from error
-    try:
-        lock_image(fd, path, read_only)
         if stat.S_ISBLK(os.fstat(fd).st_mode):
             return os.dup(fd), os.path.realpath(path)
         return loopdev.attach(fd, read_only=read_only, direct=direct)

@@ -5,15 +5,14 @@ consoles, whose other half a process beside the sandbox has (`xen_keeper`).
 """
 
 import os
-import socket
+import signal
 from typing import TYPE_CHECKING
 
 from ..errors import VMError
 from ..guest.kernel import GuestImage
-from ..system import processes
 from . import engines, xen_domain
 from .driver import Features
-from .machine import Machine, Vmm
+from .machine import Machine, Vmm, open_channels
 
 if TYPE_CHECKING:
     from .xen import Xen
@@ -58,29 +57,12 @@ def start(machine: Machine) -> Vmm:
     """As `Driver`."""
     from . import xen_keeper
 
-    ours, theirs = zip(*(socket.socketpair() for _ in xen_keeper.Ends._fields), strict=True)
-    errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
+    channels = open_channels()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        xen_keeper.become(machine, xen_keeper.Ends(*theirs), errors_write, parent)
-    os.close(errors_write)
-    for end in theirs:
-        end.close()
-    for end in ours:
-        end.setblocking(False)
-    os.set_blocking(errors_read, False)
-    monitor, console, control, streams = ours
-    return Vmm(
-        pid,
-        processes.start_time(pid) or 0,
-        control,
-        streams,
-        monitor,
-        console,
-        errors_read,
-        end_signal=15,
-    )
+        xen_keeper.become(machine, channels.theirs, channels.errors_write, parent)
+    return channels.of(pid, end_signal=signal.SIGTERM)
 
 
 def monitor(machine: Machine, vmm: Vmm) -> "Xen":

@@ -13,12 +13,12 @@ import socket
 import subprocess
 import sys
 import time
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from ..errors import VMError
 from ..system import memfd, processes, syscalls
 from . import xen_devices, xen_domain
-from .machine import Machine
+from .machine import Ends, Machine
 from .xen_devices import Device
 from .xen_ring import Channel, Events, Ring, granted_page
 from .xenstore import XenStore
@@ -32,15 +32,6 @@ _END_BOUND = 30.0
 _POLL = 0.02
 _CHUNK = 4096
 _MAX_WORDS = 16384
-
-
-class Ends(NamedTuple):
-    """The keeper's ends of the sockets to the sandbox."""
-
-    monitor: socket.socket
-    console: socket.socket
-    control: socket.socket
-    streams: socket.socket
 
 
 class _EndedByForceError(Exception):
@@ -63,11 +54,7 @@ def become(machine: Machine, ends: Ends, errors: int, parent: int) -> NoReturn:
 
 
 def _settle_in(ends: Ends, errors: int, parent: int) -> None:
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(errors, 2)
+    processes.stand_alone(errors)
     kept = {0, 1, 2, *(end.fileno() for end in ends)}
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in kept:

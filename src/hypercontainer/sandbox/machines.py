@@ -8,12 +8,8 @@ from ..guest.kernel import GuestImage, find
 from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..hypervisor import driver, engines
 from ..hypervisor.accel import choose
-from ..hypervisor.machine import Machine
+from ..hypervisor.machine import Machine, own_user_id
 from .config import VMConfig
-
-# Above the ranges that distributions, systemd and container engines hand out; a pid is unique
-# among the processes alive, so each VM has a user of its own.
-_FIRST_UID = 1879048192
 
 
 def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, str]:
@@ -32,7 +28,7 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
         append=config.append,
         share=os.path.join(directory, "share") if config.share else "",
         network=config.network,
-        user_id=_FIRST_UID + os.getpid(),
+        user_id=own_user_id(),
         jail=jail,
         share_driver=config.share_driver,
         bios=image.bios,
@@ -60,7 +56,6 @@ def check_firmware(config: VMConfig) -> str:
     image = _image(config)
     if not image.cbfs:
         return ""
-    from ..errors import NotFound
     from ..hypervisor import flash
 
     try:
@@ -85,7 +80,7 @@ def _engine(config: VMConfig) -> tuple[GuestImage, str, str]:
             return _image(config), "tcg", error.message
     if wanted == "qemu":
         wanted = "auto"
-    if wanted not in ("auto", "kvm", "tcg"):
+    if wanted not in ("auto", *engines.QEMU):
         return _other(wanted, config)
     image = _image(config)
     return image, *choose(wanted, image)

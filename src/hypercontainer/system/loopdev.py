@@ -1,5 +1,6 @@
 """Loop devices: files as block devices of the host. See loop(4)."""
 
+import errno
 import fcntl
 import os
 import struct
@@ -43,10 +44,8 @@ def _configure(device: int, file: int, read_only: bool, direct: bool) -> bool:
     struct.pack_into("=I", config, _FLAGS_AT, flags)
     try:
         fcntl.ioctl(device, _CONFIGURE, config)
-    except BlockingIOError:
-        return False
     except OSError as error:
-        if error.errno == 16:
+        if error.errno == errno.EBUSY:
             return False
         os.close(device)
         raise

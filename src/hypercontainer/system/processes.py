@@ -35,6 +35,16 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def stand_alone(errors: int) -> None:
+    """In a forked child: a session of its own, nothing to read, stdout to nobody, and stderr to
+    the descriptor `errors`."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(errors, 2)
+
+
 def alive(pid: int, started: int) -> bool:
     """Whether the process that had `pid` and start time `started` still runs."""
     return pid > 0 and start_time(pid) == started
