@@ -49,6 +49,7 @@ def test_commit_a_stopped_container(hyper: Hyper) -> None:
 
 def test_commit_a_running_container(hyper: Hyper, tmp_path: Path) -> None:
     hyper.text("run", "-d", "--name", "running", "busybox", "sh", "-c", "echo 1 > /one; sleep 600")
+    hyper.text("exec", "running", "sh", "-c", "until [ -s /one ]; do sleep 0.1; done")
     for pause in ([], ["--no-pause"]):
         image_id = hyper.text("commit", *pause, "running")
         assert hyper.text("run", "--rm", image_id, "cat", "/one") == "1"
