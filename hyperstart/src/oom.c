@@ -71,7 +71,7 @@ static void kill_worst(void)
     if (read_file(path, name, sizeof name) < 0 || kill(worst.pid, SIGKILL) < 0)
         return;
     name[strcspn(name, "\n")] = '\0';
-    worst.container->oom.killed = true;
+    worst.container->oom.kills++;
     dprintf(STDERR_FILENO, "hyperstart: container %s: out of memory: killed process %d (%s) of %ld"
             " KiB\n", worst.container->id, worst.pid, name,
             worst.pages * (sysconf(_SC_PAGESIZE) / 1024));
@@ -123,5 +123,5 @@ void oom_unwatch(struct container *container)
 
 bool oom_seen(const struct container *container)
 {
-    return container->oom.killed || cgroup_oom_kills(container->id) > 0;
+    return container->oom.kills || cgroup_oom_kills(container->id) > 0;
 }

@@ -11,7 +11,7 @@ struct container;
 struct oom_watch {
     struct source pressure; /* first: a source is its watch */
     struct container *container;
-    bool killed; /* a process of the container */
+    unsigned kills; /* of its processes, by us */
 };
 
 void oom_watch(struct container *container); /* once its cgroup is there; no PSI, no watch */

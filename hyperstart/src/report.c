@@ -1,5 +1,6 @@
 #include "report.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,16 +90,30 @@ static void add_file(struct buffer *json, const char *name, const char *text, ss
     buffer_json_string(json, text, (size_t)size);
 }
 
+/* memory.events, with what oom.c has killed counted as the kernel counts its own. */
+static ssize_t read_memory_events(const struct container *container, char *text, size_t size)
+{
+    static const char name[] = "\noom_kill ";
+    char before[1024];
+    ssize_t length = cgroup_read(container->id, "memory.events", before, sizeof before);
+    const char *found = length > 0 ? strstr(before, name) : NULL;
+    if (!found)
+        return -1;
+    char *after;
+    uint64_t kills = strtoull(found + strlen(name), &after, 10) + container->oom.kills;
+    return snprintf(text, size, "%.*s%s%" PRIu64 "%s", (int)(found - before), before, name, kills, after);
+}
+
 void report_stats(uint64_t seq, const struct container *container)
 {
-    static const char *const names[] = {"memory.current", "memory.stat", "memory.events",
-                                        "memory.max",     "memory.peak", "cpu.stat",
-                                        "pids.current",   "pids.max",    "io.stat"};
+    static const char *const names[] = {"memory.current", "memory.stat",  "memory.max", "memory.peak",
+                                        "cpu.stat",       "pids.current", "pids.max",   "io.stat"};
     static char text[16384];
     struct buffer json = {0};
     buffer_printf(&json, ",\"files\":{");
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         add_file(&json, names[i], text, cgroup_read(container->id, names[i], text, sizeof text));
+    add_file(&json, "memory.events", text, read_memory_events(container, text, sizeof text));
     if (container->init) {
         char path[64];
         snprintf(path, sizeof path, "/proc/%d/net/dev", container->init->pid);

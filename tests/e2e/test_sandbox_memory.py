@@ -1,12 +1,14 @@
 """Containers that need more memory than there is, and those that only look like it."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hypercontainer.errors import BadRequest, NotRunning, NotSupported
+from hypercontainer.oci.events import table
 from hypercontainer.sandbox import VMConfig, read_state
 from tests.e2e.rootfs import make_config, make_upper
 from tests.e2e.vms import Disks, Ran, run, sandbox
@@ -65,6 +67,19 @@ async def test_the_other_container_of_the_vm_goes_on(tmp_path: Path, disks: Disk
         assert (await asyncio.wait_for(hog, _OOM_BOUND)).status.oom
         other = (await client.info())["containers"]["other"]
         assert (other["status"], other["oom"]) == ("running", False)
+
+
+async def test_whoever_ends_a_hog_it_is_counted(tmp_path: Path, disks: Disks) -> None:
+    """Here hyperstart, of which the kernel's own counter, and so `runv events`, would not know."""
+    async with sandbox(tmp_path, memory_mib=96) as client:
+        config = _config("sh", "-c", "tail /dev/zero; exec sleep 3600")
+        await client.create_container("hog", config, disks.rootfs())
+        await client.start_container("hog")
+        deadline = time.monotonic() + _OOM_BOUND
+        while table((await client.stats("hog"))["memory.events"])["oom_kill"] != 1:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+        assert (await client.info())["containers"]["hog"]["status"] == "running"
 
 
 async def test_a_protected_process_is_not_the_one_killed(tmp_path: Path, disks: Disks) -> None:
