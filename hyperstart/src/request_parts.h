@@ -1,4 +1,4 @@
-/* Between request.c and request_container.c: the decoding of the larger objects. */
+/* Between request.c, request_container.c and request_process.c: the decoding of the larger objects. */
 #ifndef HYPER_REQUEST_PARTS_H
 #define HYPER_REQUEST_PARTS_H
 
@@ -11,6 +11,7 @@ void decode_process(struct json *json, int object, struct process_spec *spec);
 void decode_pairs(struct json *json, int object, const char *key, struct pairs *pairs);
 void decode_cgroup(struct json *json, int object, struct pairs *pairs);
 void decode_device_rules(struct json *json, int object, struct device_rules *rules);
+char *decode_path(struct json *json, int object, const char *key, int required);
 char *decode_machine_id(struct json *json);
 char *decode_id(struct json *json, int object, const char *key);
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.daemon import config as configuration
-from hypercontainer.daemon.config import KEYS, Config, check, load
+from hypercontainer.daemon.config import Config, check, load
+from hypercontainer.daemon.config_keys import KEYS
 from hypercontainer.daemon.main import configure, parser
 from hypercontainer.errors import BadRequest, HyperError, NotSupported
 

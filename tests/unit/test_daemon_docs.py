@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 from hypercontainer import errors
-from hypercontainer.daemon.config import markdown_table
+from hypercontainer.daemon.config_keys import markdown_table
 from hypercontainer.daemon.main import parser
 from hypercontainer.daemon.reference import reference
 from hypercontainer.errors import HyperError

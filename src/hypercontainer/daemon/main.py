@@ -12,7 +12,8 @@ from ..errors import BadRequest, HyperError, NotSupported
 from ..system.notify import Notifier
 from . import config as configuration
 from .background import Background
-from .config import Config, by_name
+from .config import Config
+from .config_keys import by_name
 from .supervisor import inherited_sockets
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

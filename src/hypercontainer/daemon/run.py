@@ -18,7 +18,8 @@ from ..pods.service import PodService
 from ..pods.store import Store
 from ..system import loops
 from ..system.lock import Lock
-from .config import DEFAULT_ROOT, Config, check_boot_files
+from .config import Config, check_boot_files
+from .config_keys import DEFAULT_ROOT
 from .context import Context
 from .server import Listeners, application
 
