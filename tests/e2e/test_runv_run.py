@@ -1,9 +1,11 @@
 """`runv run` and `runv exec`: what a program sees and what comes back."""
 
+import errno
 import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from tests.e2e import leaks
 from tests.e2e.rootfs import make_config, make_tree, process
 from tests.e2e.runv_process import BOUND, COMMAND, Runv
+
+_MEMFD_CREATE = 319  # of x86-64
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +166,27 @@ def test_five_at_a_time(runv: Runv) -> None:
         for number, job in enumerate(jobs):
             done = job.result(BOUND)
             assert (done.returncode, done.stdout) == (number, b"%d\n" % number), done
+
+
+def test_where_memfds_are_refused_virtual_machines_boot(
+    runv: Runv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known trouble 10: as in a container whose seccomp profile does not know them."""
+    templates = tmp_path / "templates"
+    templates.mkdir(mode=0o700)
+    monkeypatch.setenv("HYPER_TEMPLATES", str(templates))
+    for cid in ("first", "second"):
+        bundle = runv.bundle("echo", "runs")
+        refusing = ("-m", "tests.e2e.refusing", str(_MEMFD_CREATE), str(errno.EPERM))
+        done = subprocess.run(
+            [sys.executable, *refusing, COMMAND, *runv.flags, "run", "--bundle", bundle, cid],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=BOUND,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"runs\n", b"")
+    assert [path for path in templates.iterdir() if path.name[0] != "."] == []
+    leaks.drop_templates(templates)
 
 
 def test_the_program_writes_to_the_bundles_root(runv: Runv) -> None:
