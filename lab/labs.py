@@ -101,7 +101,7 @@ _XEN = Lab(
     set_up="""\
 set -e
 modprobe -a xen-evtchn xen-gntdev xen-gntalloc xen-blkback xen-netback xenfs tun loop
-modprobe -a sch_ingress sch_prio cls_u32 act_mirred
+modprobe -a sch_ingress sch_htb cls_u32 act_mirred
 mount -t xenfs xenfs /proc/xen
 mkdir -p /run/xen /var/log/xen
 /etc/init.d/xen start

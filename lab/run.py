@@ -88,7 +88,8 @@ def _tests(lab: Lab, machine: Machine, arguments: list[str]) -> int:
     results = "/scratch/results.xml"
     command = [
         *("env", f"HYPER_LAB={lab.name}", *(f"{k}={v}" for k, v in lab.environment.items())),
-        *(".venv/bin/python", "-m", "pytest", f"--junitxml={results}", "-p", "no:cacheprovider"),
+        *(".venv/bin/python", "-u", "-m", "pytest"),
+        *(f"--junitxml={results}", "-p", "no:cacheprovider"),
         *(arguments or lab.tests),
     ]
     script = f"cd {shlex.quote(str(REPOSITORY))} && exec {shlex.join(command)}"

@@ -21,6 +21,7 @@
 
 #define SHARE_WAIT_MS 10000
 #define MEMORY_DRIVER "/sys/bus/virtio/drivers/virtio_mem"
+#define XEN_BALLOON "/sys/devices/system/xen_memory"
 
 /* Mix the host's bytes in, credited, and have the kernel's generator reseed. */
 static int add_entropy(const struct pod_spec *spec, struct failure *failure)
@@ -125,7 +126,7 @@ static void write_each(const char *directory, const char *prefix, const char *fi
 
 int pod_online_all(struct failure *failure)
 {
-    if (access(MEMORY_DRIVER, F_OK) < 0)
+    if (access(MEMORY_DRIVER, F_OK) < 0 && access(XEN_BALLOON, F_OK) < 0)
         return fail(failure, FAIL_SETUP, "the guest kernel has no driver of virtio-mem");
     pci_rescan_memory();
     write_each("/sys/devices/system/memory", "memory", "state", "online");

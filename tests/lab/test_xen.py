@@ -1,6 +1,7 @@
 """What is only true where Xen starts the VMs: the machine of `make lab-xen`, a dom0."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import BadRequest, NotSupported
-from hypercontainer.sandbox import SandboxClient, read_state
+from hypercontainer.guest import kernel
+from hypercontainer.sandbox import SandboxClient, end_orphans, read_state
+from hypercontainer.system.processes import alive
 from tests.e2e.command_line import Hyper
 from tests.e2e.hyperd_process import wait_until
 from tests.e2e.netns import NetHyperd, two_hosts
+from tests.e2e.rootfs import make_config, make_tree
 from tests.e2e.vms import Disks, run, sandbox
 
 ENGINES = ("xenpv", "xen")
@@ -39,7 +43,7 @@ def domains() -> list[str]:
 def backends() -> list[str]:
     """What the store has of devices, and which loop devices have a file."""
     found = []
-    for kind in ("vbd", "vif", "console"):
+    for kind in ("vbd", "vif", "console", "9pfs"):
         said = subprocess.run(
             ["xenstore-ls", "-f", f"/local/domain/0/backend/{kind}"],
             capture_output=True,
@@ -54,7 +58,8 @@ def backends() -> list[str]:
 
 def processes() -> list[str]:
     done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, timeout=60)
-    return [line for line in done.stdout.splitlines() if "xl create" in line]
+    lines = done.stdout.splitlines()
+    return [line for line in lines if "xl create" in line or "-name hyper-" in line]
 
 
 def nothing_left() -> None:
@@ -71,6 +76,13 @@ def test_xen_runs_paravirtual_guests_and_whole_ones_with_nested_pages() -> None:
     info = {name.strip(): value.strip() for name, _, value in lines}
     assert (info["xen_major"], info["xen_minor"]) == ("4", "17")
     assert {"pv", "hvm", "hap"} <= set(info["virt_caps"].split())
+
+
+def test_the_guests_kernel_is_said() -> None:
+    """Debian's does too, where hyperkernel-xen is not built."""
+    image = kernel.find(flavour="xen")
+    print(f"guest kernel: {image.kind}: {image.kernel}")
+    assert image.kind in ("xen", "distribution")
 
 
 @pytest.fixture(scope="module")
@@ -126,18 +138,66 @@ async def test_cpus_and_memory_are_set(tmp_path: Path, disks: Disks) -> None:
             await client.set_vm_size(cpus=3)
 
 
-async def killed(client: SandboxClient, key: str) -> None:
-    """Kill the sandbox or what keeps its domain, and wait for the domain's end."""
-    state = read_state(client.state_dir)
-    assert state is not None
-    os.kill(int(state[key]), signal.SIGKILL)
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_root_and_volume_are_directories_of_the_host(tmp_path: Path, engine: str) -> None:
+    """Both by 9p: read, written and made, seen on both sides; nothing serves them afterwards."""
+    tree, volume = make_tree(tmp_path / "tree"), tmp_path / "volume"
+    volume.mkdir()
+    data = os.urandom(100_000)
+    (volume / "in").write_bytes(data)
+    script = (
+        "cat /v/in >/copy && sync && sha256sum </copy && mkdir /v/made && echo x >/v/made/out &&"
+        " chown 5:6 /v/made/out && ln -s made /v/link && mv /v/in /v/moved && exit 4"
+    )
+    config = make_config("sh", "-c", script)
+    mount = {"destination": "/v", "type": "bind", "source": str(volume)}
+    config["mounts"].append({**mount, "options": ["rbind", "rw"]})
+    machine = {"accel": engine, "memory_mib": SIZE, "boot_timeout": BOOT, "share": True}
+    async with sandbox(tmp_path, **machine) as client:
+        assert any("-name hyper-" in line for line in processes())
+        rootfs = {"kind": "share", "path": str(tree)}
+        ran = await run(client, rootfs, config=config)
+        assert (ran.stderr, ran.status.code) == (b"", 4)
+        assert ran.stdout.split()[0] == hashlib.sha256(data).hexdigest().encode()
+        await client.shutdown(timeout=60.0)
+    assert (tree / "copy").read_bytes() == (volume / "moved").read_bytes() == data
+    made = volume / "made" / "out"
+    assert (made.read_text(), made.stat().st_uid, made.stat().st_gid) == ("x\n", 5, 6)
+    assert (volume / "link").readlink() == Path("made")
     await asyncio.to_thread(nothing_left)
 
 
 async def test_whoever_is_killed_leaves_no_domain(tmp_path: Path) -> None:
     for key in ("vmm_pid", "pid"):
         async with sandbox(tmp_path, accel="xenpv", memory_mib=SIZE, boot_timeout=BOOT) as client:
-            await killed(client, key)
+            state = read_state(client.state_dir)
+            assert state is not None
+            os.kill(int(state[key]), signal.SIGKILL)
+            await asyncio.to_thread(nothing_left)
+
+
+def kill_all_of(client: SandboxClient) -> None:
+    """Kill a sandbox and what keeps its domain, so that neither sees the other's end."""
+    state = read_state(client.state_dir)
+    assert state is not None
+    keeper, owner = int(state["vmm_pid"]), int(state["pid"])
+    os.kill(owner, signal.SIGSTOP)
+    os.kill(keeper, signal.SIGKILL)
+    os.kill(owner, signal.SIGKILL)
+    ends = state["pid"], state["started"]
+    wait_until(lambda: not alive(*ends), "the sandbox's end")
+
+
+async def test_a_domain_of_nobody_is_told_and_ended(tmp_path: Path) -> None:
+    async with sandbox(tmp_path, accel="xenpv", memory_mib=SIZE, boot_timeout=BOOT) as client:
+        (name,) = domains()
+        assert await asyncio.to_thread(end_orphans) == []
+        await asyncio.to_thread(kill_all_of, client)
+        assert domains() == [name]
+        hyper = Hyper(tmp_path / "no.sock")
+        assert f"domains whose sandbox was killed: {name}" in hyper("doctor").stdout.decode()
+        assert await asyncio.to_thread(end_orphans) == [name]
+        await asyncio.to_thread(nothing_left)
 
 
 async def test_what_xen_can_not_do_is_refused(tmp_path: Path) -> None:
@@ -151,12 +211,13 @@ async def test_what_xen_can_not_do_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hyperd(tmp_path: Path) -> Iterator[NetHyperd]:
-    """A hyperd with a network of its own, whose `auto` is Xen."""
+def hyperd(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NetHyperd]:
+    """A hyperd with a network of its own; PV guests, unless a test says otherwise."""
+    engine = getattr(request, "param", "xenpv")
     with two_hosts() as (host, _):
         daemon = NetHyperd(tmp_path, host)
         try:
-            daemon.config.write_text("Hypervisor = xenpv\nBootTimeout = 500\n")
+            daemon.config.write_text(f"Hypervisor = {engine}\nBootTimeout = 500\n")
             daemon.start()
             daemon.load_image()
             yield daemon
@@ -191,4 +252,39 @@ def test_hyper_run(hyperd: NetHyperd) -> None:
     hyper = Hyper(hyperd.socket)
     done = hyper("run", "--rm", f"--memory={SIZE}", "busybox", "echo", "from Xen", timeout=1200)
     assert (done.stdout, done.stderr, done.returncode) == (b"from Xen\n", b"", 0)
+    nothing_left()
+
+
+def kib_of(hyperd: NetHyperd, box: str) -> int:
+    """The memory of a container's VM."""
+    said = hyperd.execute(box, "grep", "MemTotal", "/proc/meminfo")[1]
+    return int(said.split()[1])
+
+
+@pytest.mark.parametrize("hyperd", ["auto"], indirect=True)
+def test_hyper_update_sets_memory_and_cpus_and_hyperd_clears_up(hyperd: NetHyperd) -> None:
+    """Of a PVH guest, which `auto` is here; then sandbox and keeper are killed at once."""
+    hyper = Hyper(hyperd.socket)
+    size = {"memory": SIZE, "vcpu": 2}
+    box = hyperd.run("sleep", "100000", name="box", pod_resource=size)
+    vm = hyperd.vm_of(box)
+    assert vm["Accel"] == "xen"
+    before = kib_of(hyperd, box)
+
+    hyper.text("update", f"--vm-memory={SIZE - 64}m", "--vm-cpus=1", "box")
+    assert kib_of(hyperd, box) <= before - (56 << 10)
+    wait_until(lambda: hyperd.execute(box, "nproc")[1] == "1\n", "one CPU", 60)
+    hyper.text("update", f"--vm-memory={SIZE}m", "--vm-cpus=2", "box")
+    assert kib_of(hyperd, box) >= before - (8 << 10)
+    wait_until(lambda: hyperd.execute(box, "nproc")[1] == "2\n", "two CPUs", 60)
+    refused = hyper("update", "--vm-cpus=3", "box", timeout=600)
+    assert b"cpus: 3 is not between 1 and 2" in refused.stderr
+    if kernel.find(flavour="xen").kind == "xen":
+        hyper.text("update", f"--vm-memory={SIZE + 128}m", "box")
+        assert kib_of(hyperd, box) >= before + (112 << 10)
+    assert hyperd.execute(box, "true")[0] == 0
+
+    state = hyperd.state / "sandboxes" / hyperd.client.inspect_container(box)["Pod"]
+    kill_all_of(SandboxClient(state))
+    wait_until(lambda: hyperd.state_of(box)["Status"] == "exited", "the container's end", 60)
     nothing_left()

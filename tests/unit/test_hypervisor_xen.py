@@ -1,7 +1,9 @@
 """What Xen is told, and the ring that carries bytes to a guest, with the guest's half done here."""
 
+import os
 import socket
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,6 +12,8 @@ from hypercontainer.guest.kernel import GuestImage
 from hypercontainer.hypervisor import driver, engines, xen_devices, xen_domain, xen_driver
 from hypercontainer.hypervisor.machine import Machine
 from hypercontainer.hypervisor.xen_ring import Channel, Ring
+from hypercontainer.hypervisor.xenstore import XenStore
+from hypercontainer.system import processes
 
 IMAGE = GuestImage("/k", "/i", "custom")
 MACHINE = Machine(
@@ -192,3 +196,30 @@ def test_what_an_engine_can_not_do_is_refused() -> None:
         driver.check(MACHINE._replace(share="/s"), features)
     with pytest.raises(NotSupported, match="no user-mode network"):
         driver.check(MACHINE._replace(network="user"), features)
+
+
+class Names:
+    """The part of the store that has the domains' names."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self.names = names
+
+    def list(self, path: str) -> list[str]:
+        return [str(number) for number in self.names]
+
+    def read(self, path: str) -> str:
+        return self.names[int(path.split("/")[3])]
+
+
+def test_a_domain_is_an_orphan_when_its_own_keeper_is_gone() -> None:
+    pid = os.getpid()
+    started = processes.start_time(pid)
+    assert started is not None
+    kept = xen_domain.name_of(MACHINE, pid, started)
+    # The pid is another's since.
+    left = xen_domain.name_of(MACHINE._replace(name="a-1-2-3-4"), pid, started + 1)
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    others = left.replace(str(namespace), str(namespace + 1))
+    names = ["Domain-0", kept, left, others, "hyper-x", "hyper-x-1-2", ""]
+    store = Names(dict(enumerate(names)))
+    assert xen_domain.orphans(cast(XenStore, store)) == {2: left}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import HyperError
 from ..guest import kernel as guest_kernel
 from ..guest.platforms import ARCHITECTURES, NATIVE
-from ..hypervisor import accel, foreign, qemu_start
+from ..hypervisor import accel, engines, foreign, orphans, qemu_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,7 @@ def all_checks(session: Session) -> Iterator[Check]:
     yield _initrd(image)
     kvm = _kvm(image if qemu.verdict == "ok" else None)
     yield kvm
+    yield from _xen()
     yield _platforms()
     if qemu.verdict == "ok":
         yield _emulation(kvm)
@@ -172,6 +173,28 @@ def _kvm(image: guest_kernel.GuestImage | None) -> Check:
         "guests are emulated (TCG), which works but computes slower; in a VM, ask its provider"
         " for nested virtualization",
     )
+
+
+def _xen() -> Iterator[Check]:
+    """What Xen still runs for nobody; nothing to be said where there is no Xen."""
+    if not engines.is_control_domain():
+        return
+    try:
+        left = orphans.find_orphans()
+    except HyperError as error:
+        message, _, remedy = error.message.partition(": ")
+        yield Check("xen", "warn", message, remedy)
+        return
+    if left:
+        names = ", ".join(left)
+        yield Check(
+            "xen",
+            "warn",
+            f"domains whose sandbox was killed: {names}",
+            "start hyperd, which ends them, or `xl destroy` each",
+        )
+    else:
+        yield Check("xen", "ok", f"runs guests: {engines.of_xen()}")
 
 
 def _kvm_device() -> Check | None:

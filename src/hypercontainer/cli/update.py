@@ -38,7 +38,7 @@ def configure_update(parser: Parser) -> None:
         "--vm-memory",
         type=memory_mib,
         metavar="SIZE",
-        help="memory of the VM; one that runs only gets more",
+        help="memory of the VM; one that runs only gets more, unless it is Xen's",
     )
     add("--vm-cpus", type=cpu_count, metavar="N", help="virtual CPUs of a VM that does not run")
     add("containers", nargs="+", metavar="CONTAINER")

@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from ..errors import BadRequest, NotSupported
 from ..guest.kernel import GuestImage
+from . import memory_sizes
 from .engines import CHOICES, QEMU, XEN
 from .machine import Machine, Vmm
 
@@ -103,8 +104,8 @@ class Monitor(Protocol):
         self._refuse("get other CPUs while it runs")
 
     async def set_memory(self, mib: int) -> None:
-        """Let the guest have so many MiB of its memory, in a while. Raises BadRequest for more
-        than it started with."""
+        """Let the guest have so many MiB of its memory, and wait until it has. Raises BadRequest
+        for more than it could have had until now."""
         self._refuse("get other memory while it runs")
 
     async def plug_share(self, server: int, tag: str) -> None:
@@ -131,6 +132,10 @@ class Monitor(Protocol):
     async def plugged_memory(self) -> int:
         """The MiB that the guest has taken of those that it was offered."""
         self._refuse("get more memory while it runs")
+
+    async def host_memory(self) -> int:
+        """The memory of this machine, in MiB."""
+        return memory_sizes.host_mib()
 
     async def version(self) -> str:
         """The VMM's version, with the distribution's own."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _PLUG_BOUND = 20.0
 _UNPLUG_BOUND = 10.0
-_POLL = 0.01
+_BALLOON_BOUND = 10.0
+_POLL, _BALLOON_POLL = 0.01, 0.1
 _MIN_MEMORY_MIB = 48
 _DIRECT = ("off", "none", "directsync")
 _WRITE_THROUGH = ("writethrough", "directsync")
@@ -48,6 +49,10 @@ class Xen(Monitor):
         self._cards: dict[str, tuple[Device, int]] = {}
         self._next_lun = 0
         self._next_card = 0
+        # MiB: what the guest was told to have, and what it can be told.
+        self._memory = self._most = machine.memory_mib
+        # What Xen counts besides, as it was before the first change.
+        self._overhead: int | None = None
 
     async def connect(self, timeout: float) -> None:
         """As `Monitor`: the domain is made and runs."""
@@ -175,11 +180,42 @@ class Xen(Monitor):
 
     async def set_memory(self, mib: int) -> None:
         """As `Monitor`: the guest's balloon follows."""
-        if not _MIN_MEMORY_MIB <= mib <= self._machine.memory_mib:
-            raise BadRequest(
-                f"memory: {mib} MiB is not between {_MIN_MEMORY_MIB} and {self._machine.memory_mib}"
-            )
-        await self._do(lambda _: xen_domain.xl("mem-set", str(self._domain), f"{mib}m"))
+        if not _MIN_MEMORY_MIB <= mib <= self._most:
+            raise BadRequest(f"memory: {mib} MiB is not between {_MIN_MEMORY_MIB} and {self._most}")
+        before = self._memory
+        await self._do(lambda store: self._tell_memory(store, mib))
+        deadline = time.monotonic() + _BALLOON_BOUND * patience()
+        # Xen counts whole ones, rounded down.
+        while abs((has := self._machine.memory_mib + await self.plugged_memory()) - mib) > 1:
+            if time.monotonic() > deadline:
+                await self._do(lambda store: self._tell_memory(store, before))
+                raise VMError(f"memory: the guest came to {has} MiB, not to {mib}: it needs more")
+            await asyncio.sleep(_BALLOON_POLL)
+
+    async def offer_memory(self, mib: int) -> None:
+        """As `Monitor`: the guest's balloon takes what is above its memory as new one."""
+        await self._do(lambda store: self._tell_memory(store, self._machine.memory_mib + mib))
+
+    async def plugged_memory(self) -> int:
+        """As `Monitor`."""
+        has = await self._do(lambda _: xen_domain.memory_mib(self._domain))
+        return has - (self._overhead or 0) - self._machine.memory_mib
+
+    async def host_memory(self) -> int:
+        """As `Monitor`."""
+        return await self._do(lambda _: xen_domain.host_mib())
+
+    def _tell_memory(self, store: XenStore, mib: int) -> None:
+        if self._overhead is None:
+            self._overhead = xen_domain.memory_mib(self._domain) - self._memory
+        if mib > self._memory and (free := xen_domain.free_mib()) < mib - self._memory:
+            raise VMError(f"memory: {mib - self._memory} MiB more: Xen has {free} MiB free")
+        if mib > self._most:
+            # xl takes no more than this for possible.
+            store.write(f"/local/domain/{self._domain}/memory/static-max", str(mib << 10))
+            self._most = mib
+        xen_domain.xl("mem-set", str(self._domain), f"{mib}m")
+        self._memory = mib
 
     async def close(self) -> None:
         """As `Monitor`. A domain whose keeper was killed is ended too."""

@@ -95,5 +95,5 @@ def remove(store: XenStore, device: Device) -> None:
 
 def forget_domain(store: XenStore, domain: int) -> None:
     """Remove what the devices of a domain that is gone have left."""
-    for kind in ("vbd", "vif", "console"):
+    for kind in ("vbd", "vif", "console", "9pfs"):
         store.remove(f"/local/domain/0/backend/{kind}/{domain}")

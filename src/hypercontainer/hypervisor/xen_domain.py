@@ -20,7 +20,8 @@ _ARGUMENTS = (
     # hyperstart's ports: the consoles beside the first.
     " hyper.ports=hvc1,hvc2"
 )
-_NAME = re.compile(r"hyper-.*-(\d+)-(\d+)")
+# The name of a domain ends with whose it is: pids, and what they mean, are a namespace's.
+_NAME = re.compile(r"hyper-.*-(\d+)-(\d+)-(\d+)")
 
 
 def binary() -> str:
@@ -33,7 +34,11 @@ def binary() -> str:
 
 def name_of(machine: Machine, keeper: int, started: int) -> str:
     """The name of the domain that process `keeper` (with that start time) keeps."""
-    return f"hyper-{machine.name[:60]}-{keeper}-{started}"
+    return f"hyper-{machine.name[:60]}-{_pid_namespace()}-{keeper}-{started}"
+
+
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 def configuration(machine: Machine, name: str) -> str:
@@ -64,8 +69,8 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def xl(*arguments: str) -> None:
-    """Run a command of xl. Raises VMError with what it said."""
+def xl(*arguments: str) -> str:
+    """What a command of xl prints. Raises VMError with what it said of its trouble."""
     try:
         done = subprocess.run(
             [binary(), *arguments],
@@ -78,6 +83,7 @@ def xl(*arguments: str) -> None:
         raise VMError(f"xl {arguments[0]} did not end in {_BOUND:.0f} s") from None
     if done.returncode:
         raise VMError(f"xl {arguments[0]}: {what_it_said(done.stderr)}")
+    return done.stdout
 
 
 def what_it_said(errors: str) -> str:
@@ -96,19 +102,63 @@ def find(store: XenStore, name: str) -> int | None:
 
 
 def destroy(store: XenStore, domain: int) -> None:
-    """End a domain, and what belongs to it. Raises VMError."""
+    """End a domain, and what belongs to it; one that is gone is fine. Raises VMError."""
     try:
         xl("destroy", str(domain))
+    except VMError:
+        if store.list(f"/local/domain/{domain}"):
+            raise
     finally:
         xen_devices.forget_domain(store, domain)
 
 
-def sweep(store: XenStore) -> None:
-    """End the domains whose keeper was killed together with its sandbox. Raises VMError."""
+def orphans(store: XenStore) -> dict[int, str]:
+    """The names of the domains whose keeper was killed together with its sandbox. Raises VMError.
+
+    Those of other pid namespaces are not ours to judge.
+    """
+    found = {}
     for number in store.list("/local/domain"):
-        match = _NAME.fullmatch(store.read(f"/local/domain/{number}/name"))
-        if match and not processes.alive(int(match[1]), int(match[2])):
-            destroy(store, int(number))
+        name = store.read(f"/local/domain/{number}/name")
+        if (match := _NAME.fullmatch(name)) is None:
+            continue
+        namespace, keeper, started = map(int, match.groups())
+        if namespace == _pid_namespace() and not processes.alive(keeper, started):
+            found[int(number)] = name
+    return found
+
+
+def sweep(store: XenStore) -> list[str]:
+    """End the domains that are nobody's any more; their names. Raises VMError."""
+    found = orphans(store)
+    for number in found:
+        destroy(store, number)
+    return list(found.values())
+
+
+def memory_mib(domain: int) -> int:
+    """What a domain has at this moment, in MiB. Raises VMError."""
+    fields = xl("list", str(domain)).splitlines()[-1].split()
+    # Name, ID, Mem, VCPUs, State, Time.
+    return int(fields[-4])
+
+
+def host_mib() -> int:
+    """The memory of the machine, in MiB, of which the first domain sees only its own."""
+    return _information("total_memory")
+
+
+def free_mib() -> int:
+    """The MiB that no domain has. Raises VMError."""
+    return _information("free_memory")
+
+
+def _information(name: str) -> int:
+    for line in xl("info").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return int(value)
+    raise VMError(f"xl info does not tell {name}")
 
 
 def reaches_shares() -> bool:

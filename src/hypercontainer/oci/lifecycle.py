@@ -209,12 +209,23 @@ def _end_sandbox(sandbox: str) -> None:
         kill_launched(sandbox)
         return
     if not current["alive"]:
+        _end_orphans()
         return
     try:
         call(sandbox, "shutdown", {"timeout": 0}, timeout=_END_BOUND)
     except HyperError:
         pass
     _wait_end(current)
+
+
+def _end_orphans() -> None:
+    """A sandbox that was killed may have left its VM, where another than the host runs it."""
+    from ..sandbox import end_orphans
+
+    try:
+        end_orphans()
+    except HyperError as error:
+        sys.stderr.write(f"runv: warning: {error.message}\n")
 
 
 def await_orderly_end(root: str, record: Record) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning
-from ..sandbox import vm_memory
+from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, NotSupported
+from ..sandbox import SandboxClient, vm_memory
 from .creation import whole
 from .depends import left_needing, rename_dependency, with_dependencies
 from .limits import changed
@@ -78,7 +78,7 @@ async def label(service: "PodService", pod: Pod, new: Mapping[str, str], *, over
 async def update(service: "PodService", container: Container, body: dict[str, Any]) -> None:
     """Change limits and restart policy of a container, running or not, as Docker's UpdateConfig
     says; and `Vm` (`memory` in MiB, `vcpu`), the size of the VM, of which one that runs can only
-    get more memory. It gets what a container's limit is above it.
+    get more memory, unless it is Xen's. It gets what a container's limit is above it.
 
     Raises BadRequest, NotSupported, NotRunning (the VM runs), VMError.
     """
@@ -94,8 +94,8 @@ async def update(service: "PodService", container: Container, body: dict[str, An
         node.done()
         if limits.memory > size["memory"] << 20:
             size["memory"] = vm_memory(limits.memory)
-        if pod.client is not None and size["memory"] > pod.spec.memory:
-            size["memory"] = await pod.client.grow(size["memory"])
+        if pod.client is not None:
+            size["memory"] = await _resize(pod, pod.client, size)
         raw_pod = {**_without(pod.raw, "resource"), "resource": size}
         raw = {**_without(container.raw, "resources"), "resources": limits.to_json()}
         if policy:
@@ -131,13 +131,21 @@ def _vm_size(pod: Pod, node: Node) -> dict[str, int]:
         "memory": wanted.integer("memory", 0, 0, MAX_MEMORY_MIB),
     }
     wanted.done()
-    new = {**size, **{key: value for key, value in changes.items() if value}}
-    other = new["vcpu"] != size["vcpu"] or new["memory"] < size["memory"]
-    if pod.client is not None and other:
-        raise NotRunning(
-            f"the VM of {pod.id} runs, and can only get more memory: stop it for another size"
-        )
-    return new
+    return {**size, **{key: value for key, value in changes.items() if value}}
+
+
+async def _resize(pod: Pod, client: SandboxClient, size: dict[str, int]) -> int:
+    """Give a VM that runs another size; returns the MiB that it has then."""
+    cpus = size["vcpu"] if size["vcpu"] != pod.spec.vcpu else None
+    memory = size["memory"] if size["memory"] < pod.spec.memory else None
+    if cpus or memory:
+        try:
+            await client.set_vm_size(cpus=cpus, memory_mib=memory)
+        except NotSupported:
+            raise NotRunning(
+                f"the VM of {pod.id} runs, and can only get more memory: stop it for another size"
+            ) from None
+    return await client.grow(size["memory"]) if size["memory"] > pod.spec.memory else size["memory"]
 
 
 def _policy(node: Node) -> str:

@@ -10,7 +10,7 @@ from ..sandbox import ExitStatus, SandboxClient, SandboxState, read_state
 from ..sandbox.state import HOST_RESTARTED
 from ..system import processes
 from .model import Container, Pod, State, Status, now
-from .sandboxes import end_sandbox, exit_from_state
+from .sandboxes import clear_orphans, end_sandbox, exit_from_state
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -27,6 +27,7 @@ async def recover(service: "PodService", runner: "Runner") -> None:
         await _recover_pod(service, runner, pod)
     await service.suspending.clear()
     await _clear_sandboxes(service)
+    await clear_orphans()
     await asyncio.to_thread(_clear_containers, service)
 
 

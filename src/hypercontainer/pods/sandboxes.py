@@ -1,6 +1,7 @@
 """Ends of sandboxes: waiting for one, forcing one, reading what it left."""
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -8,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import HyperError, VMError
-from ..sandbox import ExitStatus, SandboxClient, SandboxState, read_state
+from ..sandbox import ExitStatus, SandboxClient, SandboxState, end_orphans, read_state
 from ..system import processes
+
+log = logging.getLogger(__name__)
 
 _END_BOUND = 15.0
 _KILL_BOUND = 10.0
@@ -88,7 +91,17 @@ async def end_sandbox(state_dir: Path, *, patience: float = _END_BOUND) -> None:
             )
     if state is not None:
         await _end_vmm(state)
+    await clear_orphans()
     await asyncio.to_thread(remove_tree, state_dir)
+
+
+async def clear_orphans() -> None:
+    """End the virtual machines of which nobody is left, if the hypervisor has some."""
+    try:
+        for name in await asyncio.to_thread(end_orphans):
+            log.warning("ended the virtual machine %s, whose sandbox was killed", name)
+    except HyperError as error:
+        log.error("virtual machines whose sandbox was killed: %s", error)
 
 
 async def _end_vmm(state: SandboxState) -> None:

@@ -6,6 +6,7 @@ Front doors use what this package exports and nothing below it.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..hypervisor.orphans import end_orphans
     from .client import ExitStatus, SandboxClient, connect
     from .config import VMConfig, vm_memory, vm_size
     from .launcher import launch
@@ -21,6 +22,7 @@ __all__ = [
     "Zygote",
     "check_firmware",
     "connect",
+    "end_orphans",
     "launch",
     "read_state",
     "vm_memory",
@@ -35,6 +37,7 @@ _HOMES = {
     "Zygote": "zygote",
     "check_firmware": "machines",
     "connect": "client",
+    "end_orphans": ".hypervisor.orphans",
     "launch": "launcher",
     "read_state": "state",
     "vm_memory": "config",

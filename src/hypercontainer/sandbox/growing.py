@@ -26,7 +26,7 @@ async def grow(sandbox: "Sandbox", total_mib: int) -> int:
         vm, have = sandbox.vm, sandbox.memory_mib
         if total_mib <= have:
             return have
-        host = memory_sizes.host_mib()
+        host = await vm.monitor.host_memory()
         if total_mib > host:
             raise BadRequest(
                 f"memory: {total_mib} MiB is more than the {host} MiB that this machine has"

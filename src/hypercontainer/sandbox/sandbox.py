@@ -370,6 +370,9 @@ class Sandbox:
                 await change(value)
                 self._own[key] = value
                 self.save()
+        if memory_mib is not None:
+            # What containers may take follows.
+            await self.vm.request(Code.ONLINECPUMEM)
 
     def keep_paused(self, frozen: list[str]) -> None:
         """The VM stands still, with containers that are frozen in it."""
