@@ -18,6 +18,7 @@
 
 #include "failure.h"
 #include "loop.h"
+#include "parameters.h"
 #include "path.h"
 #include "ports.h"
 
@@ -91,12 +92,21 @@ void boot_limits(void)
     setrlimit(RLIMIT_SIGPENDING, &unlimited);
 }
 
+static const char *command_line(void)
+{
+    static char line[COMMAND_LINE];
+    if (!*line && read_file("/proc/cmdline", line, sizeof line) < 0)
+        die("/proc/cmdline: %s", error_text(errno));
+    return line;
+}
+
 static void load_module(const char *name)
 {
-    char path[300];
+    char path[300], parameters[512];
+    parameters_of(command_line(), name, parameters, sizeof parameters);
     snprintf(path, sizeof path, MODULES_DIR "/%s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+    if (fd < 0 || (syscall(SYS_finit_module, fd, parameters, 0) < 0 && errno != EEXIST))
         dprintf(STDERR_FILENO, "hyperstart: module %s: %s\n", name, error_text(errno));
     if (fd >= 0)
         close(fd);
@@ -213,15 +223,13 @@ static int open_line(const char *name)
     return fd;
 }
 
-void boot_open_ports(int *control, int *streams)
+void boot_open_ports(int *control, int *streams, bool *lines)
 {
-    static char line[COMMAND_LINE];
     struct ports ports;
-    if (read_file("/proc/cmdline", line, sizeof line) < 0)
-        die("/proc/cmdline: %s", error_text(errno));
-    enum ports_result result = ports_parse(line, &ports);
+    enum ports_result result = ports_parse(command_line(), &ports);
     if (result == PORTS_MALFORMED)
         die("hyper.ports: not two ports such as ttyS0,ttyS1");
     *control = result == PORTS_NAMED ? open_line(ports.control) : open_port(CONTROL_PORT);
     *streams = result == PORTS_NAMED ? open_line(ports.streams) : open_port(STREAM_PORT);
+    *lines = result == PORTS_NAMED && ports.lines;
 }

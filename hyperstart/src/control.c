@@ -8,6 +8,7 @@
 
 #include "channel.h"
 #include "dispatch.h"
+#include "flow.h"
 #include "loop.h"
 #include "path.h"
 #include "request.h"
@@ -18,6 +19,7 @@
 static struct source port;
 static bool port_readable, port_writable;
 static struct ctl_decoder decoder;
+static struct line_window port_window;
 static struct buffer out_queue;
 
 static void port_ready(struct source *source, uint32_t events)
@@ -66,12 +68,16 @@ static void send_ready(void)
     append_text(&json, name.release);
     buffer_printf(&json, ",\"features\":[");
     append_features(&json);
-    buffer_printf(&json, "]}");
+    buffer_printf(&json, "]");
+    if (port_window.bounded)
+        buffer_printf(&json, ",\"window\":%u", LINE_WINDOW);
+    buffer_printf(&json, "}");
     send_message(READY, &json);
 }
 
-void control_init(int fd)
+void control_init(int fd, bool line)
 {
+    port_window.bounded = line;
     port.ready = port_ready;
     port_readable = port_writable = true;
     loop_add(&port, fd, EPOLLIN | EPOLLOUT | EPOLLET);
@@ -120,6 +126,16 @@ void control_finished(const char *container, const char *process, int code, int 
     send_message(PROCESSEVENT, &json);
 }
 
+static void grant_line(size_t got)
+{
+    uint32_t count = line_take_grant(&port_window, got);
+    struct buffer json = {0};
+    if (!count)
+        return;
+    buffer_printf(&json, "{\"count\":%u}", count);
+    send_message(LINEGRANT, &json);
+}
+
 static void handle_message(void)
 {
     struct request request;
@@ -160,6 +176,7 @@ bool control_pump(void)
                 port_readable = false;
             continue;
         }
+        grant_line((size_t)got);
         enum frame_status status = ctl_advance(&decoder, (size_t)got);
         if (status == FRAME_VIOLATION)
             die("malformed message on the control channel");

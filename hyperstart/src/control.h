@@ -8,7 +8,8 @@
 #include "failure.h"
 #include "memory.h"
 
-void control_init(int port); /* takes the descriptor; sends READY */
+/* Takes the descriptor; sends READY. `line`: it is a serial line. */
+void control_init(int port, bool line);
 /* Work that events have made possible. True if there is more: don't sleep. */
 bool control_pump(void);
 bool control_is_flushed(void);

@@ -18,6 +18,17 @@ bool send_window_grant(struct send_window *window, uint32_t count)
     return true;
 }
 
+uint32_t line_take_grant(struct line_window *window, size_t size)
+{
+    if (!window->bounded)
+        return 0;
+    uint32_t count = window->taken += (uint32_t)size;
+    if (count < LINE_WINDOW / 2)
+        return 0;
+    window->taken = 0;
+    return count;
+}
+
 bool receive_put(struct receive_buffer *buffer, const uint8_t *data, size_t size)
 {
     if (size > FLOW_WINDOW - buffer->length - buffer->passed_on)

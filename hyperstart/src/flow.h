@@ -17,6 +17,17 @@ struct send_window {
 void send_window_init(struct send_window *window);
 bool send_window_grant(struct send_window *window, uint32_t count); /* false: a violation */
 
+/* What a serial line holds for us before we read it: three quarters of the kernel's line buffer. The
+ * host has no more than that under way; it is told what we have read. */
+#define LINE_WINDOW 3072u
+
+struct line_window {
+    bool bounded; /* else the port keeps what does not fit, and nothing is told */
+    uint32_t taken;
+};
+/* So many bytes were read; returns how many to grant now, 0 for none yet. */
+uint32_t line_take_grant(struct line_window *window, size_t size);
+
 /* What was received and not yet passed on: at most one window. */
 struct receive_buffer {
     uint8_t *data; /* allocated at the first use */

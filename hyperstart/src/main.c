@@ -61,9 +61,10 @@ int main(void)
     loop_init();
     watch_children();
     int control, streams;
-    boot_open_ports(&control, &streams);
-    streams_init(streams);
-    control_init(control);
+    bool lines;
+    boot_open_ports(&control, &streams, &lines);
+    streams_init(streams, lines);
+    control_init(control, lines);
     for (bool more = true;;) {
         int bound = power_tick();
         loop_run_once(more ? 0 : bound);

@@ -37,6 +37,7 @@ enum message_code {
     SETTIME = 31,
     SETSERVICES = 32,
     RENEWCONTAINER = 33,
+    LINEGRANT = 34,
 };
 
 #define ID_MAX 128

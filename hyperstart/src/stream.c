@@ -37,6 +37,7 @@ struct stream {
 
 static struct source port;
 static bool port_readable, port_writable;
+static struct line_window port_window;
 static struct buffer out_queue;
 static struct stream_decoder decoder;
 static struct stream *streams;
@@ -48,8 +49,9 @@ static void port_ready(struct source *source, uint32_t events)
     port_writable |= (events & EPOLLOUT) != 0;
 }
 
-void streams_init(int fd)
+void streams_init(int fd, bool line)
 {
+    port_window.bounded = line;
     port.ready = port_ready;
     port_readable = port_writable = true;
     loop_add(&port, fd, EPOLLIN | EPOLLOUT | EPOLLET);
@@ -217,6 +219,9 @@ static bool read_port(void)
                 port_readable = false;
             continue;
         }
+        uint32_t count = line_take_grant(&port_window, (size_t)got);
+        if (count)
+            stream_put_window(&out_queue, 0, count);
         enum frame_status status = stream_advance(&decoder, (size_t)got);
         if (status == FRAME_VIOLATION)
             die("malformed frame on the stream channel");

@@ -8,7 +8,8 @@
 
 struct stream;
 
-void streams_init(int port); /* takes the descriptor of the port */
+/* Takes the descriptor of the port; `line`: it is a serial line. */
+void streams_init(int port, bool line);
 /* Work that events have made possible. True if there is more: don't sleep. */
 bool streams_pump(void);
 

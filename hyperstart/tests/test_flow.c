@@ -62,3 +62,14 @@ TEST(discarded_input_is_granted_again)
     CHECK(receive_take_grant(&buffer) == FLOW_WINDOW);
     receive_free(&buffer);
 }
+
+TEST(what_a_line_brought_is_granted_in_halves_of_its_window)
+{
+    struct line_window window = {.bounded = true};
+    CHECK(line_take_grant(&window, LINE_WINDOW / 2 - 1) == 0);
+    CHECK(line_take_grant(&window, 1) == LINE_WINDOW / 2);
+    CHECK(line_take_grant(&window, 1) == 0);
+    CHECK(line_take_grant(&window, LINE_WINDOW - 1) == LINE_WINDOW);
+    window.bounded = false;
+    CHECK(line_take_grant(&window, LINE_WINDOW) == 0);
+}

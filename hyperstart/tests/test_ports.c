@@ -13,9 +13,12 @@ TEST(ports_are_named_by_the_command_line)
     CHECK(parse("quiet hyper.ports=ttyS0,ttyS12 panic=-1\n", &ports) == PORTS_NAMED);
     CHECK_TEXT(ports.control, "ttyS0");
     CHECK_TEXT(ports.streams, "ttyS12");
+    CHECK(ports.lines);
     CHECK(parse("hyper.ports=hvc1,hvc2", &ports) == PORTS_NAMED);
     CHECK_TEXT(ports.control, "hvc1");
     CHECK_TEXT(ports.streams, "hvc2");
+    CHECK(!ports.lines);
+    CHECK(parse("hyper.ports=hvc1,ttyS0", &ports) == PORTS_NAMED && ports.lines);
     CHECK(parse("xhyper.ports=a hyper.ports=ttyS1,ttyS0\n", &ports) == PORTS_NAMED);
     CHECK_TEXT(ports.control, "ttyS1");
 }

@@ -130,6 +130,7 @@ async def test_a_container_in_a_vm_that_has_booted_from_a_cd(image: Path, tmp_pa
     async with booted(image, layer) as (guest, qemu):
         greeting = await asyncio.wait_for(guest.control.ready, BOUND)
         assert "squashfs" in greeting["features"]
+        guest.streams.bound(greeting)
         await guest.request(Code.STARTPOD, {"hostname": "cd"})
         assert await guest.cat(DATA) == DATA
         await guest.request(Code.REMOVECONTAINER, {"container": "c"})

@@ -17,6 +17,7 @@ from ..errors import (
     VMError,
 )
 from . import protocol
+from .line import PortWriter
 from .protocol import Code, ProtocolError
 
 EventHandler = Callable[[dict[str, Any]], None]
@@ -37,7 +38,7 @@ class ControlConnection(asyncio.Protocol):
         self._on_broken = on_broken
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._seq = 0
-        self._transport: asyncio.Transport | None = None
+        self._port = PortWriter()
         self._broken: VMError | None = None
         self._open = asyncio.Event()
         self._open.set()
@@ -58,7 +59,7 @@ class ControlConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._port.transport = transport
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -84,8 +85,8 @@ class ControlConnection(asyncio.Protocol):
                 future.set_exception(self._broken)
                 future.exception()
         self._pending.clear()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._port.transport is not None:
+            self._port.transport.abort()
 
     def _receive(self, code: int, payload: dict[str, Any]) -> None:
         if code == Code.READY:
@@ -101,6 +102,8 @@ class ControlConnection(asyncio.Protocol):
                 future.set_exception(_error(payload))
         elif code == Code.PROCESSEVENT:
             self._on_event(payload)
+        elif code == Code.LINEGRANT:
+            self._port.granted(payload.get("count"))
 
     def _greet(self, payload: dict[str, Any]) -> None:
         if self.ready.done():
@@ -112,6 +115,7 @@ class ControlConnection(asyncio.Protocol):
                 f" {protocol.VERSION}: build the initrd again with `make initrd`"
             )
             return
+        self._port.bound(payload)
         self.ready.set_result(payload)
 
     def assume_ready(self, greeting: dict[str, Any]) -> None:
@@ -129,7 +133,6 @@ class ControlConnection(asyncio.Protocol):
         await self._open.wait()
         if self._broken is not None:
             raise self._broken
-        assert self._transport is not None
         self._seq += 1
         seq = self._seq
         try:
@@ -139,7 +142,7 @@ class ControlConnection(asyncio.Protocol):
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._pending[seq] = future
         self._idle.clear()
-        self._transport.write(message)
+        self._port.write(message)
         try:
             return await asyncio.wait_for(future, timeout)
         except TimeoutError as error:
@@ -170,7 +173,7 @@ class ControlConnection(asyncio.Protocol):
     @property
     def transport(self) -> asyncio.Transport | None:
         """Our end of the channel."""
-        return self._transport
+        return self._port.transport
 
     def state(self) -> bytes:
         """What a copy of this end needs to go on with a copy of the guest."""

@@ -56,6 +56,7 @@ class Code(IntEnum):
     SETTIME = 31
     SETSERVICES = 32
     RENEWCONTAINER = 33
+    LINEGRANT = 34
 
 
 def encode_message(code: int, payload: dict[str, Any]) -> bytes:

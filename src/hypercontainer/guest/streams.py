@@ -10,7 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from . import protocol
+from .line import PortWriter
 from .protocol import ProtocolError
+
+# What is granted on no stream is granted on the port itself.
+_PORT = 0
 
 
 class OutputStream:
@@ -130,7 +134,7 @@ class StreamChannel(asyncio.Protocol):
         self._outputs: dict[int, OutputStream] = {}
         self._inputs: dict[int, InputStream] = {}
         self._next = 1
-        self._transport: asyncio.Transport | None = None
+        self._port = PortWriter()
         self._on_broken = on_broken
         self.held = False
         self._waiting: list[bytes] = []
@@ -145,7 +149,7 @@ class StreamChannel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._port.transport = transport
 
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
@@ -156,7 +160,9 @@ class StreamChannel(asyncio.Protocol):
             self._on_broken(f"the guest broke the protocol: {error}")
 
     def _receive(self, number: int, content: bytes | int) -> None:
-        if isinstance(content, int):
+        if isinstance(content, int) and number == _PORT:
+            self._port.granted(content)
+        elif isinstance(content, int):
             if (target := self._inputs.get(number)) is not None:
                 target.granted(content)
         elif (source := self._outputs.get(number)) is not None:
@@ -170,6 +176,10 @@ class StreamChannel(asyncio.Protocol):
                 source.on_data(b"")
         for target in self._inputs.values():
             target.abandon()
+
+    def bound(self, greeting: dict[str, Any]) -> None:
+        """Send no more at once than the port holds by the guest's READY."""
+        self._port.bound(greeting)
 
     def new_number(self) -> int:
         """A stream number that was never used in this VM."""
@@ -212,7 +222,7 @@ class StreamChannel(asyncio.Protocol):
     @property
     def transport(self) -> asyncio.Transport | None:
         """Our end of the channel."""
-        return self._transport
+        return self._port.transport
 
     def state(self) -> tuple[bytes, int]:
         """What a copy of this end needs: the beginning of a frame, and the next new number."""
@@ -227,5 +237,5 @@ class StreamChannel(asyncio.Protocol):
         """Write a frame; windows bound what can be queued."""
         if self.held:
             self._waiting.append(frame)
-        elif self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame)
+        else:
+            self._port.write(frame)
