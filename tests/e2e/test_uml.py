@@ -1,6 +1,7 @@
 """VMs of User Mode Linux: real ones."""
 
 import asyncio
+import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -66,6 +67,21 @@ async def test_a_container_and_its_exit_code(vm: SandboxClient, disks: Disks) ->
     assert ran.status.code == 7
 
 
+async def test_far_more_than_a_line_holds_goes_both_ways(vm: SandboxClient, disks: Disks) -> None:
+    data = os.urandom(1 << 20)
+    ran = await run(vm, disks.rootfs(), "sh", "-c", "tee /dev/stderr | sha256sum", stdin=data)
+    assert ran.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
+    assert hashlib.sha256(ran.stderr).digest() == hashlib.sha256(data).digest()
+    ran = await run(vm, disks.rootfs(), "sh", "-c", "dd if=/dev/zero bs=65536 count=160")
+    assert len(ran.stdout) == 10 << 20 and not ran.stdout.strip(b"\0")
+
+
+async def test_a_specification_that_no_line_holds(vm: SandboxClient, disks: Disks) -> None:
+    words = [os.urandom(1000).hex() for _ in range(100)]
+    ran = await run(vm, disks.rootfs(), "sh", "-c", 'for w; do echo "$w"; done', "sh", *words)
+    assert ran.stdout.decode().split() == words
+
+
 async def test_two_containers_and_further_processes(vm: SandboxClient, disks: Disks) -> None:
     for name in ("one", "two"):
         await vm.create_container(name, make_config(*SLEEP), disks.rootfs())
@@ -127,6 +143,16 @@ async def test_it_has_no_rights_on_the_host(vm: SandboxClient) -> None:
 async def test_machines_that_it_can_not_be(tmp_path: Path, keys: dict[str, Any], why: str) -> None:
     with pytest.raises(NotSupported, match=why):
         await launch("test", tmp_path / "vm", VMConfig(**{"accel": "uml", **keys}))
+
+
+async def test_a_kernel_that_panics_ends_the_vm(tmp_path: Path, disks: Disks) -> None:
+    async with sandbox(tmp_path, accel="uml") as client:
+        config = make_config("sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000")
+        await client.create_container("c", config, disks.rootfs())
+        await client.start_container("c")
+        ended = await asyncio.wait_for(client.wait("c"), BOUND)
+        assert f"killed by signal {signal.SIGSYS:d}" in ended.reason
+        assert "Kernel panic" in (client.state_dir / "console.log").read_text()
 
 
 async def test_nothing_is_left_of_one_that_is_killed(tmp_path: Path, disks: Disks) -> None:

@@ -96,6 +96,10 @@ class Monitor(Protocol):
         """Let the VMM go, whether it lives or not; wakes those who wait for it."""
         ...
 
+    def guest_is_up(self) -> None:
+        """The guest's init has greeted."""
+        return
+
     async def set_cpus(self, count: int) -> None:
         """Let the guest have so many of its CPUs.
 
@@ -221,8 +225,13 @@ def check(machine: Machine, features: Features) -> None:
             f"{features.name} ({machine.accel}) has {features.cpus} CPU, not {machine.cpus}: ask"
             f" for {features.cpus}"
         )
+    if machine.share and not features.shares:
+        raise NotSupported(
+            f"{features.name} ({machine.accel}) can't give a virtual machine directories: use images,"
+            " and volumes of the driver disk"
+        )
     if machine.share and machine.share_driver not in features.shares:
-        ways = " or ".join(features.shares) or "nothing"
+        ways = " or ".join(features.shares)
         raise NotSupported(
             f"{features.name} ({machine.accel}) can't give a virtual machine directories by"
             f" {machine.share_driver}: it does by {ways}"

@@ -54,6 +54,7 @@ class UserModeLinux(Monitor):
         self._cards: dict[str, _Card] = {}
         self._passed: tuple[int, int] | None = None
         self._lock = asyncio.Lock()
+        self._up = asyncio.Event()
 
     async def connect(self, timeout: float) -> None:
         """As `Monitor`: take what its process left before it became the VMM."""
@@ -62,14 +63,32 @@ class UserModeLinux(Monitor):
                 # The event loop can't take descriptors from a socket.
                 while (found := uml_start.handles(self.vmm.monitor)) is None:  # noqa: ASYNC110
                     await asyncio.sleep(_POLL)
+                self._take(found)
         except TimeoutError:
             raise VMError("User Mode Linux did not start in time") from None
         except (OSError, EOFError):
             raise VMError("User Mode Linux ended before it started") from None
+
+    def _take(self, found: uml_start.Handles) -> None:
         self._handles = found
         answers = socket.socket(fileno=found.answers)
         self._console = Console(answers, found.scratch, uml_start.CONSOLE)
         asyncio.get_running_loop().add_reader(found.listener, self._answer_open, found.listener)
+
+    def guest_is_up(self) -> None:
+        """As `Monitor`."""
+        self._up.set()
+
+    async def _until_up(self) -> None:
+        """Wait until its kernel has executed its first program, or has ended.
+
+        The management console answers before that. But a disk that is plugged while the kernel
+        initializes its drivers is registered once more by the driver of disks, and the next one
+        that goes ends the kernel.
+        """
+        await self._up.wait()
+        if self._console is None:
+            raise VMError("the virtual machine is gone")
 
     def _answer_open(self, listener: int) -> None:
         """Give it the disk that it opens. It waits meanwhile, all of it."""
@@ -105,6 +124,7 @@ class UserModeLinux(Monitor):
                 f"disk image {path}: User Mode Linux has raw images, cached by writeback, and not"
                 f" {how}"
             )
+        await self._until_up()
         async with self._lock:
             lun = next((n for n in _LUNS if n not in self._disks), 0) if lun is None else lun
             if lun not in _LUNS or lun in self._disks:
@@ -173,6 +193,7 @@ class UserModeLinux(Monitor):
     async def plug_network(self, name: str, tap: int, mac: str, slot: str = "") -> None:
         """As `Monitor`. It can't do with the header of the tap's packets, so it gets another tap,
         in the place of whoever reads this one."""
+        await self._until_up()
         async with self._lock:
             numbers = [card.number for card in self._cards.values()]
             number = next((n for n in _CARDS if n not in numbers), 0)
@@ -212,6 +233,7 @@ class UserModeLinux(Monitor):
 
     async def close(self) -> None:
         """As `Monitor`."""
+        self._up.set()
         if self._handles is None:
             return
         asyncio.get_running_loop().remove_reader(self._handles.listener)

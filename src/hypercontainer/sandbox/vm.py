@@ -118,8 +118,7 @@ class VirtualMachine:
     async def greet(self, timeout: float | None) -> dict[str, Any]:
         """Wait until the guest is up; returns its greeting. Raises as `boot`."""
         async with self.coming_up(timeout) as bound:
-            await self.monitor.connect(bound)
-            self.guest = await asyncio.shield(self.control.ready)
+            await self._meet(bound)
         return self.guest
 
     async def clone(self, template: Template, pod: dict[str, Any]) -> None:
@@ -150,9 +149,14 @@ class VirtualMachine:
         up; the error ends with the console's last lines.
         """
         async with self.coming_up(timeout) as bound:
-            await self.monitor.connect(bound)
-            self.guest = await asyncio.shield(self.control.ready)
+            await self._meet(bound)
             await self._set_up(pod, bound)
+
+    async def _meet(self, bound: float) -> None:
+        await self.monitor.connect(bound)
+        self.guest = await asyncio.shield(self.control.ready)
+        self.streams.bound(self.guest)
+        self.monitor.guest_is_up()
 
     @asynccontextmanager
     async def coming_up(self, timeout: float | None) -> AsyncIterator[float]:

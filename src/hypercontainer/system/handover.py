@@ -11,19 +11,20 @@ import fcntl
 import os
 import platform
 import select
+import signal
 import struct
 from typing import NamedTuple
 
 from . import syscalls
 
-# asm/unistd.h and linux/audit.h: the numbers of openat and seccomp, and the architecture's.
-_NUMBERS = {"x86_64": (257, 317, 0xC000003E), "aarch64": (56, 277, 0xC00000B7)}
-_OPENAT, _SECCOMP, _ARCHITECTURE = _NUMBERS[platform.machine()]
+# asm/unistd.h and linux/audit.h: the numbers of openat, kill and seccomp, and the architecture's.
+_NUMBERS = {"x86_64": (257, 62, 317, 0xC000003E), "aarch64": (56, 129, 277, 0xC00000B7)}
+_OPENAT, _KILL, _SECCOMP, _ARCHITECTURE = _NUMBERS[platform.machine()]
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 8
-_NOTIFY, _ERRNO, _ALLOW = 0x7FC00000, 0x00050000, 0x7FFF0000
+_NOTIFY, _ERRNO, _ALLOW, _END = 0x7FC00000, 0x00050000, 0x7FFF0000, 0x80000000
 # Classic BPF (linux/bpf_common.h), and where struct seccomp_data has what.
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER_AT, _ARCHITECTURE_AT, _FLAGS_AT = 0, 4, 32
+_NUMBER_AT, _ARCHITECTURE_AT, _SIGNAL_AT, _FLAGS_AT = 0, 4, 24, 32
 _X32_BIT = 0x40000000
 # O_SYNC is this bit and that of O_DSYNC.
 _SYNC_BIT = os.O_SYNC & ~os.O_DSYNC
@@ -44,7 +45,7 @@ class Open(NamedTuple):
 
 
 def _program(refused: tuple[int, ...]) -> bytes:
-    """The filter; calls of numbers in `refused` fail with EPERM."""
+    """The filter; calls of numbers in `refused` fail with EPERM, an abort(3) ends the process."""
     body = [(_LOAD, 0, 0, _NUMBER_AT)]
     for left, number in enumerate(reversed(refused)):
         body.insert(1, (_JUMP_EQUAL, left + 4, 0, number))
@@ -59,14 +60,23 @@ def _program(refused: tuple[int, ...]) -> bytes:
         (_RETURN, 0, 0, _NOTIFY),
     ]
     whole = [(_LOAD, 0, 0, _ARCHITECTURE_AT), (_JUMP_EQUAL, 1, 0, _ARCHITECTURE)]
-    whole += [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS), *body]
+    whole += [
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_JUMP_EQUAL, 0, 3, _KILL),
+        (_LOAD, 0, 0, _SIGNAL_AT),
+        (_JUMP_EQUAL, 0, 1, signal.SIGABRT),
+        (_RETURN, 0, 0, _END),
+        *body,
+    ]
     return b"".join(struct.pack("=HBBI", *line) for line in whole)
 
 
 def install(refused: tuple[int, ...] = ()) -> int:
     """Filter this thread and what it starts, after `no_new_privileges`; returns the listener.
 
-    Calls with the numbers `refused` fail with EPERM from now on. Raises OSError.
+    Calls with the numbers `refused` fail with EPERM from now on. To send SIGABRT ends the sender,
+    also the first process of a namespace, which its own signals can't end. Raises OSError.
     """
     program = _program(refused)
     code = ctypes.create_string_buffer(program, len(program))
