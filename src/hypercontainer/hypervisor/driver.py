@@ -227,8 +227,8 @@ def check(machine: Machine, features: Features) -> None:
         )
     if machine.share and not features.shares:
         raise NotSupported(
-            f"{features.name} ({machine.accel}) can't give a virtual machine directories: use images,"
-            " and volumes of the driver disk"
+            f"{features.name} ({machine.accel}) can't give a virtual machine directories: use"
+            " images, and volumes of the driver disk"
         )
     if machine.share and machine.share_driver not in features.shares:
         ways = " or ".join(features.shares)
