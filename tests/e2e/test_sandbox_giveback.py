@@ -111,6 +111,8 @@ async def test_translations_of_an_idle_guest_go(
         await client.create_container("c", make_config("sleep", "3600"), disks.rootfs())
         await client.start_container("c")
         pid = _vmm(client)
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+        assert not [name for name in ("/libcapstone.", "/libpmem.") if name in mapped]
         assert _translations(pid) > 8 * _MIB
         await _until_below(_translations, pid, 4 * _MIB)
         ran = await vms.execute(client, "c", "after", process("sh", "-c", "echo $((6 * 7))"))

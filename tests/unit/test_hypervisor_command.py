@@ -95,6 +95,9 @@ def test_the_library_is_loaded_into_the_qemu_that_it_was_built_for(
     assert "free-page-reporting=on" in ",".join(devices)
     assert [p.partition(",")[0] for p in options(machine, "-plugin")] == plugins * [str(library)]
     assert giveback.environment(str(qemu))["LD_PRELOAD"] == str(library)
+    stub = library.with_name(f"{library.stem}-pmem.so")
+    stub.touch()
+    assert giveback.environment(str(qemu))["LD_PRELOAD"] == f"{library} {stub}"
 
     os.utime(qemu, (1, 1))
     assert options(machine, "-plugin") == []

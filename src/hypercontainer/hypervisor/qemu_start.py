@@ -262,7 +262,7 @@ def _enter_jail(argv: list[str], machine: Machine) -> bool:
     if machine.accel == "kvm" and os.path.exists(jail.KVM):
         kvm_user = 0 if machine.served else machine.user_id
     boots = [path for path in (machine.kernel, machine.initrd, machine.bios) if path]
-    files = [argv[0], *boots, giveback.library(argv[0])]
+    files = [argv[0], *boots, *giveback.libraries(argv[0])]
     try:
         return jail.enter(machine.jail, files, machine.served, kvm_user)
     except PermissionError as error:

@@ -1,8 +1,7 @@
 /*
  * Stands for libcapstone, which QEMU is linked to and calls only to print code that it translates.
  *
- * Its 77,000 relocations leave 1.3 MB that no other process shares. The library is preloaded and has
- * the name that QEMU looks for (see the Makefile), so that the real one is not loaded. QEMU goes on
+ * Its 77,000 relocations leave 1.3 MB that no other process shares. QEMU goes on
  * without when it can't be opened.
  */
 #include <stdbool.h>
