@@ -62,9 +62,10 @@ class ForkServer:
 
     def __init__(self) -> None:
         """Import everything, so that what is forked has it."""
+        from ..hypervisor import qemu, qemu_driver
         from . import sandbox, server, vm, warmup
 
-        del sandbox, server, vm, warmup
+        del qemu, qemu_driver, sandbox, server, vm, warmup
         self._shapes: dict[tuple[Any, ...], _Shape] = {}
         self._children: list[_Child] = []
         self._quiet_until = 0.0
