@@ -118,6 +118,21 @@ def test_a_build_runs_programs_of_its_platform(hyper: Hyper, image: str, tmp_pat
     assert last_line(hyper, "run", "--rm", "built") == "aarch64"
 
 
+def test_a_build_for_a_platform(hyper: Hyper, image: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM --platform=$BUILDPLATFORM {image} AS host\nRUN uname -m > /host\n"
+        f"FROM {image}\nARG TARGETPLATFORM TARGETARCH BUILDARCH\nCOPY --from=host /host /host\n"
+        'RUN echo "$(cat /host) $(uname -m) $TARGETPLATFORM $TARGETARCH $BUILDARCH" > /made\n'
+        "CMD cat /made\n"
+    )
+    assert hyper("build", *ARM, "-t", "both", str(tmp_path), timeout=250).returncode == 0
+    said = last_line(hyper, "run", "--rm", "both")
+    assert said == "x86_64 aarch64 linux/arm64 arm64 amd64"
+    refused = hyper("build", "--platform", "linux/riscv64", str(tmp_path))
+    assert refused.returncode == 1
+    assert b"platform linux/riscv64: hyper has neither an emulator" in refused.stderr
+
+
 def test_a_pod_goes_on_from_the_disk(hyper: Hyper, hyperd: Hyperd, image: str) -> None:
     last_line(hyper, "run", "-d", "--name", "saved", *ARM, image, "sleep", "600")
     assert hyper("exec", "saved", "touch", "/tmp/there").returncode == 0

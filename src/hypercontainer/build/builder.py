@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import BadRequest, HyperError, NotFound, NotSupported, ProgramError
 from ..guest import platforms
+from ..guest.platforms import NATIVE
 from ..images import Auth, Image
 from ..images.pruning import FINAL
 from ..images.reference import parse as parse_name
@@ -33,19 +34,19 @@ from .instructions import (
     Program as ProgramInstruction,
 )
 from .running import Program, ran
-from .settings import argv_of, changed, environment
+from .settings import argv_of, changed, environment, platform_arguments
 from .stages import Stage, find_stage, find_stage_by_name, needed, split_stages
 from .tree import new_directory, resolve, walk
 from .words import expand
 
-PLATFORM = "linux/amd64"
 Tell = Callable[[dict[str, Any]], None]
 _PREDEFINED = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a build was asked for; `memory_mib` is that of the VMs of RUN."""
+    """What a build was asked for; `memory_mib` is that of the VMs of RUN, `platform` that of images
+    for which FROM gives none ("" for the host's), as OS/ARCHITECTURE."""
 
     tags: Sequence[str] = ()
     dockerfile: str = "Dockerfile"
@@ -55,6 +56,7 @@ class Options:
     use_cache: bool = True
     pull: bool = False
     memory_mib: int = 512
+    platform: str = ""
     auths: Mapping[str, Auth] = field(default_factory=dict)
 
 
@@ -144,10 +146,7 @@ class Builder:
         return await self._finish(self._states[wanted[-1].number])
 
     def _global_arguments(self, file: Dockerfile) -> dict[str, str]:
-        system, architecture = PLATFORM.split("/")
-        found = {"TARGETOS": system, "TARGETARCH": architecture, "TARGETVARIANT": ""}
-        found |= {"TARGETPLATFORM": PLATFORM, "BUILDPLATFORM": PLATFORM}
-        found |= {"BUILDOS": system, "BUILDARCH": architecture, "BUILDVARIANT": ""}
+        found = platform_arguments(self._options.platform)
         for instruction in file.arguments:
             for name, default in instruction.arguments:
                 if name in self._options.arguments:
@@ -177,7 +176,7 @@ class Builder:
     ) -> State:
         begin = stage.begin
         self._announce(begin)
-        platform = self._expanded(begin, begin.platform, globals_)
+        platform = self._expanded(begin, begin.platform, globals_) or self._options.platform
         try:
             platform = platforms.normal(platform)
         except NotSupported as error:
@@ -188,8 +187,8 @@ class Builder:
         if earlier is not None:
             return self._states[earlier.number].copy()
         if base == "scratch":
-            system, architecture = (platform or PLATFORM).split("/")
-            about = {"os": system, "architecture": architecture}
+            architecture = platform.rpartition("/")[2] or NATIVE
+            about = {"os": "linux", "architecture": architecture}
             return State(document=about, key=f"scratch {architecture}")
         try:
             image = await self._base_image(base, platform)
@@ -403,7 +402,7 @@ class Builder:
         """The image of an earlier stage, or another image."""
         stage = find_stage(stages, name)
         if stage is None:
-            return (await self._base_image(name, "")).id
+            return (await self._base_image(name, self._options.platform)).id
         if stage.number not in self._states:
             raise BadRequest(f"COPY --from={name}: that stage is not before this one")
         return self._states[stage.number].image

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadRequest
+from ..guest.platforms import ARCHITECTURES, NATIVE
 from .dockerfile import parse_line
 from .instructions import Command, Healthcheck, Instruction, Pairs, Program, Value, Words
 from .words import expand
@@ -22,6 +23,20 @@ def environment(config: Mapping[str, Any]) -> dict[str, str]:
     """The variables of a configuration."""
     pairs = (str(entry).partition("=") for entry in config.get("Env") or [])
     return {name: value for name, _, value in pairs}
+
+
+def platform_arguments(target: str) -> dict[str, str]:
+    """The arguments that say for which platform an image is, and on which it is built.
+
+    `target` is OS/ARCHITECTURE, "" for the host's.
+    """
+    host = ARCHITECTURES[NATIVE].platform
+    found: dict[str, str] = {}
+    for what, platform in (("TARGET", target or host), ("BUILD", host)):
+        system, architecture = platform.split("/")
+        found |= {f"{what}PLATFORM": platform, f"{what}OS": system, f"{what}ARCH": architecture}
+        found[f"{what}VARIANT"] = ""
+    return found
 
 
 def with_changes(config: Mapping[str, Any], changes: list[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from ..errors import BadRequest, HyperError
-from .arguments import UsageError, environment, labels, memory_mib
+from .arguments import UsageError, add_platform, environment, labels, memory_mib
 from .output import show, tell
 
 TYPE_CHECKING = False
@@ -49,6 +49,7 @@ def configure_build(parser: Parser) -> None:
         metavar="SIZE",
         help="memory of the VMs in which RUN runs (default: 512m)",
     )
+    add_platform(parser)
     add("path", metavar="PATH|-")
 
 
@@ -70,6 +71,7 @@ def command_build(session: Session, args: argparse.Namespace) -> int:
             cache=not args.no_cache,
             pull=args.pull,
             memory=args.memory << 20,
+            platform=args.platform,
             registry_config=_registry_config(dockerfile),
         )
         image_id, last = "", ""

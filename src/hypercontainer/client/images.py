@@ -193,11 +193,13 @@ class ImageCalls:
         cache: bool = True,
         pull: bool = False,
         memory: int = 0,
+        platform: str = "",
         registry_config: str | None = None,
     ) -> Iterator[Progress]:
         """Build an image of a context, a tar archive; yields its progress in Docker's form.
 
-        One line has `aux` with the image's ID. `memory` is what VMs of RUN have, in bytes.
+        One line has `aux` with the image's ID. `memory` is what VMs of RUN have, in bytes,
+        `platform` is OS/ARCHITECTURE, "" for the host's.
         `registry_config` is the X-Registry-Config header. Raises BadRequest with the
         Dockerfile's line, and ProgramError when a RUN fails.
         """
@@ -211,6 +213,7 @@ class ImageCalls:
             "nocache": not cache,
             "pull": pull,
             "memory": memory or None,
+            "platform": platform or None,
         }
         response = self._http.request(
             "POST", "/image/build", params, upload=context, headers=headers, timeout=BUILD_TIMEOUT

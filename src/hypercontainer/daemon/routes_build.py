@@ -10,6 +10,7 @@ from aiohttp import web
 from ..build.builder import Builder, Options
 from ..build.context import receive
 from ..errors import BadRequest, NotSupported
+from ..guest import platforms
 from ..images import Auth
 from ..images.login import host_of
 from ..images.reference import parse
@@ -37,6 +38,7 @@ async def build(request: web.Request) -> web.StreamResponse:
         target=request.query.get("target", ""),
         use_cache=not params.boolean(request, "nocache"),
         pull=params.boolean(request, "pull"),
+        platform=platforms.normal(request.query.get("platform", "")),
         memory_mib=-(-memory // _MIB) or _DEFAULT_MEMORY,
         auths=_auths(request.headers.get("X-Registry-Config", "")),
     )
@@ -98,6 +100,7 @@ ROUTES = [
         json_value("buildargs", "an object"),
         json_value("labels", "an object"),
         text("target", "the stage to build"),
+        text("platform", "that of the image: `linux/amd64` (the default) or `linux/arm64`"),
         original=("rm", "forcerm"),
         headers=("X-Registry-Config",),
         body=Body("the context: a tar archive, plain or compressed", TAR),
