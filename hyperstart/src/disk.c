@@ -58,25 +58,32 @@ void disk_directory(struct disk_address at, char *path, size_t size)
     snprintf(path, size, "%d-%d", at.target, at.lun);
 }
 
-/* Disks of Xen and of User Mode Linux have no host to be scanned; they come by themselves. */
+/* Disks of Xen, of User Mode Linux and of AHCI come by themselves; virtio-scsi is told to look. */
 #define XEN_EXTENDED (1u << 28)
 
-/* The number of the virtio-scsi host, -1 if there is none. */
-static int scsi_host(void)
+/* The lowest number of a SCSI host of a driver, -1 if there is none. */
+static int first_host(const char *driver)
 {
     DIR *directory = opendir("/sys/class/scsi_host");
     int found = -1;
     struct dirent *entry;
-    while (directory && found < 0 && (entry = readdir(directory))) {
+    while (directory && (entry = readdir(directory))) {
         char path[300], name[64];
         snprintf(path, sizeof path, "/sys/class/scsi_host/%s/proc_name", entry->d_name);
         if (!strncmp(entry->d_name, "host", 4) && read_file(path, name, sizeof name) > 0 &&
-            !strncmp(name, "virtio_scsi", 11))
-            found = atoi(entry->d_name + 4);
+            !strncmp(name, driver, strlen(driver))) {
+            int number = atoi(entry->d_name + 4);
+            found = found < 0 || number < found ? number : found;
+        }
     }
     if (directory)
         closedir(directory);
     return found;
+}
+
+static int virtio_host(void)
+{
+    return first_host("virtio_scsi");
 }
 
 static DIR *open_blocks(int host, struct disk_address at)
@@ -93,6 +100,12 @@ static DIR *open_blocks(int host, struct disk_address at)
     if (directory)
         return directory;
     snprintf(path, sizeof path, "/sys/devices/platform/uml-blkdev.%d/block", at.lun);
+    directory = opendir(path);
+    /* A port of AHCI is a host of its own; they are numbered in their order. */
+    int first = directory ? -1 : first_host("ahci");
+    if (first < 0)
+        return directory;
+    snprintf(path, sizeof path, "/sys/bus/scsi/devices/%d:0:0:0/block", first + at.lun);
     return opendir(path);
 }
 
@@ -126,7 +139,7 @@ static int find_device(struct disk_address at, char *device, size_t size, struct
     char scan[64], name[64], request[64];
     int64_t end = monotonic_ms() + WAIT_MS;
     for (int attempt = 0;; attempt++) {
-        int host = scsi_host();
+        int host = virtio_host();
         if (block_name(host, at, name, sizeof name)) {
             snprintf(device, size, "/dev/%s", name);
             if (can_be_opened(device))
@@ -234,9 +247,9 @@ void disk_unmount(struct disk_address at)
 void disk_forget(struct disk_address at)
 {
     char path[128], name[64];
-    int host = scsi_host();
-    if (host < 0 || !block_name(host, at, name, sizeof name))
+    int host = virtio_host();
+    if (!block_name(host, at, name, sizeof name))
         return;
     snprintf(path, sizeof path, "/sys/block/%s/device/delete", name);
-    write_file(path, "1"); /* fails when the host has unplugged it already */
+    write_file(path, "1"); /* fails for what is no SCSI disk, or was unplugged already */
 }

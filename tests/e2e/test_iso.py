@@ -1,4 +1,7 @@
-"""A VM that boots from the CD alone, by a BIOS, and whose guest is reached over serial ports."""
+"""A VM that boots from the CD alone, by a BIOS, as VirtualBox would make it.
+
+Its guest is reached over serial ports, and its disks are on a controller of AHCI.
+"""
 
 import asyncio
 import contextlib
@@ -19,11 +22,13 @@ from hypercontainer.sandbox.containers import Process
 from hypercontainer.system.patience import patience
 from hyperkernel import iso
 from tests.e2e.engine import ACCEL
-from tests.e2e.rootfs import make_config, make_squashfs, make_tree
+from tests.e2e.rootfs import make_config, make_squashfs, make_tree, make_upper
 
 BOUND = 60.0 * patience()
 # Every byte, which a line that is not raw would change; more than a UART's and a line's buffers.
-DATA = bytes(range(256)) * 64
+DATA = bytes(range(256)) * 256
+# Ports of the controller.
+LAYER, UPPER = 1, 4
 
 
 @pytest.fixture
@@ -50,7 +55,7 @@ class Guest:
         return await self.control.request(code, payload, timeout=BOUND)
 
     async def cat(self, data: bytes) -> bytes:
-        """What a container's `cat` makes of data, on a disk and over the serial ports."""
+        """What a container's `cat` makes of data: over the serial ports to a disk, and back."""
         process = Process(self.streams, "init", terminal=False, stdin=True, hold=False)
         said: list[bytes] = []
         assert process.stdin is not None
@@ -64,11 +69,15 @@ class Guest:
                 ended.set()
 
         output.on_data = take
-        config = make_config("cat")
+        config = make_config("sh", "-c", "cat > /data; sync; cat /data")
         message = spec.container_message(
             "c",
             config,
-            {"kind": "overlay", "lower": [{"disk": "0:0", "fstype": "squashfs"}]},
+            {
+                "kind": "overlay",
+                "lower": [{"disk": f"0:{LAYER}", "fstype": "squashfs"}],
+                "upper": {"disk": f"0:{UPPER}", "fstype": "ext4"},
+            },
             lambda source, read_only: "",
             spec.process_message(
                 "init", config["process"], stdio=process.stdio, stderr=process.stderr, stdin=True
@@ -89,16 +98,18 @@ class Guest:
 
 @contextlib.asynccontextmanager
 async def booted(
-    image: Path, disk: Path
+    image: Path, disks: dict[int, Path]
 ) -> AsyncIterator[tuple[Guest, asyncio.subprocess.Process]]:
     """A PC as QEMU has it by default, with a BIOS, and no kernel but that of the CD."""
     pairs = [socket.socketpair() for _ in range(2)]
     argv = [
         *(qemu_start.binary(), "-M", f"pc,accel={ACCEL}", "-cpu", "max", "-m", "128M"),
         *("-nodefaults", "-display", "none", "-no-reboot", "-cdrom", str(image)),
-        *("-device", "virtio-scsi-pci", "-drive", f"if=none,id=d,file={disk},format=raw"),
-        *("-device", "scsi-hd,drive=d,lun=0"),
+        *("-device", "ich9-ahci,id=ahci"),
     ]
+    for port, disk in disks.items():
+        argv += ["-drive", f"if=none,id=d{port},file={disk},format=raw"]
+        argv += ["-device", f"ide-hd,drive=d{port},bus=ahci.{port}"]
     for number, (_, theirs) in enumerate(pairs):
         argv += ["-chardev", f"socket,id=s{number},fd={theirs.fileno()}"]
         argv += ["-serial", f"chardev:s{number}"]
@@ -127,7 +138,8 @@ async def booted(
 @pytest.mark.timeout(600)
 async def test_a_container_in_a_vm_that_has_booted_from_a_cd(image: Path, tmp_path: Path) -> None:
     layer = make_squashfs(make_tree(tmp_path / "tree"), tmp_path / "layer.img")
-    async with booted(image, layer) as (guest, qemu):
+    disks = {LAYER: layer, UPPER: make_upper(tmp_path / "upper.img")}
+    async with booted(image, disks) as (guest, qemu):
         greeting = await asyncio.wait_for(guest.control.ready, BOUND)
         assert "squashfs" in greeting["features"]
         guest.streams.bound(greeting)

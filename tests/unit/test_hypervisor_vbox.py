@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypercontainer.guest.kernel import GuestImage
 from hypercontainer.hypervisor import vbox_commands as commands
 from hypercontainer.hypervisor import vbox_driver as driver
 from hypercontainer.hypervisor import vbox_keeper as keeper
+from hypercontainer.hypervisor.disk_images import open_image
 from hypercontainer.hypervisor.machine import Machine, Vmm
 from tests.unit import vboxmanage
 
@@ -69,8 +71,15 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 @pytest.fixture
-def vmm(recorder: Recorder) -> Iterator[Vmm]:
-    vmm = driver.start(MACHINE)
+def machine() -> Iterator[Machine]:
+    """Its directory's name is short, since sockets are in it."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield MACHINE._replace(jail=directory)
+
+
+@pytest.fixture
+def vmm(recorder: Recorder, machine: Machine) -> Iterator[Vmm]:
+    vmm = driver.start(machine)
     try:
         yield vmm
     finally:
@@ -94,10 +103,12 @@ async def ended(vmm: Vmm) -> int:
     return found.si_status
 
 
-async def test_the_guest_is_reached_over_the_serial_ports(recorder: Recorder, vmm: Vmm) -> None:
+async def test_the_guest_is_reached_over_the_serial_ports(
+    recorder: Recorder, vmm: Vmm, machine: Machine
+) -> None:
     assert (await read(vmm.control, 8))[:4] == b"\0\0\0\x08"
     assert await read(vmm.console, 5) == b"a lin"
-    await driver.monitor(MACHINE, vmm).connect(BOUND)
+    await driver.monitor(machine, vmm).connect(BOUND)
     created = recorder.machines["pod-1"]
     assert (created["memory"], created["cpus"], created["nic1"]) == ("256", "2", "nat")
     assert (created["uart1"], created["uart2"]) == ("0x3F8 4", "0x2F8 3")
@@ -134,9 +145,9 @@ def test_one_that_a_killed_keeper_left_makes_room(recorder: Recorder) -> None:
 
 
 async def test_disks_are_plugged_and_what_was_written_comes_back(
-    recorder: Recorder, vmm: Vmm, tmp_path: Path
+    recorder: Recorder, vmm: Vmm, machine: Machine, tmp_path: Path
 ) -> None:
-    monitor = driver.monitor(MACHINE, vmm)
+    monitor = driver.monitor(machine, vmm)
     await monitor.connect(BOUND)
     layer, upper = tmp_path / "layer", tmp_path / "upper"
     layer.write_bytes(b"layer")
@@ -146,6 +157,10 @@ async def test_disks_are_plugged_and_what_was_written_comes_back(
     disks: dict[str, str] = recorder.machines["pod-1"]["disks"]  # type: ignore[assignment]
     images = [Path(disks[f"disks {port}"]) for port in (0, 1)]
     assert [image.read_bytes() for image in images] == [b"layer", b"upper"]
+    # They go with the sandbox's directory.
+    assert all(image.is_relative_to(machine.jail) for image in images)
+    with pytest.raises(Conflict, match="in use by another virtual machine"):
+        await open_image(str(upper), read_only=False)
     images[0].write_bytes(b"by a guest that may not")
     images[1].write_bytes(b"by the guest")
     for port in (0, 1):
@@ -155,12 +170,15 @@ async def test_disks_are_plugged_and_what_was_written_comes_back(
     assert await monitor.plug_disk(str(upper), read_only=False) == 0
     await monitor.close()
     assert not images[0].parent.exists()
+    os.close(await open_image(str(upper), read_only=False))
 
 
-async def test_what_it_can_not_do_is_refused(recorder: Recorder, vmm: Vmm, tmp_path: Path) -> None:
-    monitor = driver.monitor(MACHINE, vmm)
+async def test_what_it_can_not_do_is_refused(
+    recorder: Recorder, vmm: Vmm, machine: Machine, tmp_path: Path
+) -> None:
+    monitor = driver.monitor(machine, vmm)
     await monitor.connect(BOUND)
-    with pytest.raises(BadRequest, match="no such file"):
+    with pytest.raises(BadRequest, match="No such file"):
         await monitor.plug_disk("/no/disk", read_only=True)
     with pytest.raises(NotSupported, match="VirtualBox can't have a card of a bridge"):
         await monitor.plug_network("eth0", 0, "52:54:00:00:00:01")
@@ -169,8 +187,8 @@ async def test_what_it_can_not_do_is_refused(recorder: Recorder, vmm: Vmm, tmp_p
     await monitor.close()
 
 
-async def test_ports_and_pause(recorder: Recorder, vmm: Vmm) -> None:
-    monitor = driver.monitor(MACHINE, vmm)
+async def test_ports_and_pause(recorder: Recorder, vmm: Vmm, machine: Machine) -> None:
+    monitor = driver.monitor(machine, vmm)
     await monitor.connect(BOUND)
     await monitor.forward_port("tcp", "127.0.0.1", 8080, 80)
     assert recorder.machines["pod-1"]["rules"] == ["tcp-127.0.0.1-8080,tcp,127.0.0.1,8080,,80"]

@@ -3,12 +3,12 @@
 import asyncio
 import os
 import shutil
-import tempfile
 from typing import NamedTuple
 
-from ..errors import BadRequest, Conflict, NotSupported, VMError
+from ..errors import Conflict, NotSupported, VMError
 from . import vbox_commands as commands
 from . import vbox_keeper as keeper
+from .disk_images import open_image
 from .driver import RAW, DiskKind, Features, Monitor
 from .machine import Machine
 
@@ -16,7 +16,10 @@ _POLL = 0.2
 
 
 class _Disk(NamedTuple):
+    """A file, opened so that no other VM has it, and its copy."""
+
     path: str
+    fd: int
     image: str
     read_only: bool
 
@@ -25,13 +28,15 @@ class VirtualBox(Monitor):
     """One VM, by its name.
 
     VirtualBox takes no raw images: each disk is a copy of its file as VDI, and one that is written
-    to is copied back when it is unplugged.
+    to is copied back when it is unplugged. The copies are in the sandbox's directory, so they go
+    with it when the sandbox was killed.
     """
 
     def __init__(self, machine: Machine, features: Features) -> None:
         self.features = features
         self._name = machine.name
-        self._copies = tempfile.mkdtemp(prefix="hyper-vbox-disks-")
+        self._copies = os.path.join(machine.jail, "disks")
+        os.makedirs(self._copies, mode=0o700, exist_ok=True)
         self._disks: dict[int, _Disk] = {}
         self._lock = asyncio.Lock()
 
@@ -54,22 +59,29 @@ class VirtualBox(Monitor):
         """As `Monitor`; a LUN is a port of the controller."""
         if kind.format != "raw":
             raise NotSupported(f"disk image {path}: VirtualBox gets raw images only")
-        if not os.path.exists(path):
-            raise BadRequest(f"cannot open disk image {path}: no such file")
         async with self._lock:
             free = (port for port in range(commands.MAX_DISKS) if port not in self._disks)
             port = next(free, commands.MAX_DISKS) if lun is None else lun
             if port >= commands.MAX_DISKS or port in self._disks:
                 raise VMError(f"a VM of VirtualBox has {commands.MAX_DISKS} disks at most")
             image = os.path.join(self._copies, f"{port}.vdi")
-            await self._run(commands.to_vdi(path, image))
+            disk = _Disk(path, await open_image(path, read_only=read_only), image, read_only)
             try:
-                await self._run(commands.attach_disk(self._name, port, image, read_only=read_only))
-            except VMError:
-                await self._run(commands.forget_image(image, delete=True))
+                await self._attach(disk, port)
+            except BaseException:
+                os.close(disk.fd)
                 raise
-            self._disks[port] = _Disk(path, image, read_only)
+            self._disks[port] = disk
             return port
+
+    async def _attach(self, disk: _Disk, port: int) -> None:
+        await self._run(commands.to_vdi(disk.path, disk.image))
+        attach = commands.attach_disk(self._name, port, disk.image, read_only=disk.read_only)
+        try:
+            await self._run(attach)
+        except VMError:
+            await self._run(commands.forget_image(disk.image, delete=True))
+            raise
 
     async def unplug_disk(self, lun: int) -> None:
         """As `Monitor`; what was written is in the file afterwards."""
@@ -78,13 +90,16 @@ class VirtualBox(Monitor):
             await self._take_back(self._disks.pop(lun))
 
     async def _take_back(self, disk: _Disk) -> None:
-        if not disk.read_only:
-            raw = f"{disk.image}.raw"
-            await self._run(commands.to_raw(disk.image, raw))
-            await self._run(commands.forget_image(raw, delete=False))
-            await asyncio.to_thread(shutil.copyfile, raw, disk.path)
-            os.unlink(raw)
-        await self._run(commands.forget_image(disk.image, delete=True))
+        try:
+            if not disk.read_only:
+                raw = f"{disk.image}.raw"
+                await self._run(commands.to_raw(disk.image, raw))
+                await self._run(commands.forget_image(raw, delete=False))
+                await asyncio.to_thread(shutil.copyfile, raw, disk.path)
+                os.unlink(raw)
+            await self._run(commands.forget_image(disk.image, delete=True))
+        finally:
+            os.close(disk.fd)
 
     async def plug_network(self, name: str, tap: int, mac: str, slot: str = "") -> None:
         """Refused: its cards are of NAT."""

@@ -39,7 +39,8 @@ def become(machine: Machine, cd: str, ends: Ends, errors: int, parent: int) -> N
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         syscalls.die_with_parent(signal.SIGTERM)
         if os.getppid() == parent:
-            with tempfile.TemporaryDirectory(prefix="hyper-vbox-") as directory:
+            # Of the sandbox's directory, which goes also when all of us are killed.
+            with tempfile.TemporaryDirectory(prefix="vm-", dir=machine.jail) as directory:
                 code = _keep(machine, cd, ends, directory)
     except _ToldToEnd:
         pass
