@@ -16,6 +16,7 @@ _Noreturn void fail(const char *what, const char *trouble);
 
 /* fwcfg.c: QEMU's configuration (docs/specs/fw_cfg.rst). */
 #define FWCFG_CPUS 0x05
+#define FWCFG_MOST_CPUS 0x0f /* that there can be, later */
 uint16_t fwcfg_number(uint16_t key);
 /* Up to `size` bytes of a named file; how many, 0 when there is none. */
 uint32_t fwcfg_file(const char *name, void *to, uint32_t size);
@@ -27,6 +28,7 @@ uint8_t pci_interrupt(unsigned slot, unsigned pin); /* pin 0 is INTA */
 /* mptable.c: the table of CPUs and interrupts, which Linux needs without ACPI. */
 #define TABLE_AT 0x9f000u
 #define TABLE_END 0x9fc00u
+/* Of all CPUs that there can be: the kernel takes no others, when they come. */
 void mptable_write(unsigned cpus);
 
 /* memory.c: the map of memory, in the form of both of Linux' protocols. */

@@ -69,7 +69,9 @@ void firmware_main(void)
     if (!start.kernel.data)
         fail("cbfs", "no kernel");
     memory_read(&start.memory);
-    unsigned cpus = fwcfg_number(FWCFG_CPUS);
+    unsigned cpus = fwcfg_number(FWCFG_CPUS), most = fwcfg_number(FWCFG_MOST_CPUS);
+    if (most > cpus)
+        cpus = most;
     if (cpus < 1 || cpus > MAX_CPUS)
         fail("cpus", "more than 64");
     pci_route_interrupts();

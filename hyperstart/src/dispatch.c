@@ -70,8 +70,8 @@ static int pod_work(const void *argument, struct failure *failure)
 
 static int online_work(const void *argument, struct failure *failure)
 {
-    (void)argument;
-    return pod_online_all(failure);
+    const struct request *request = argument;
+    return request->cpus ? pod_online_cpus(request->cpus, failure) : pod_online_memory(failure);
 }
 
 static void start_job(const struct request *request, job_work work)

@@ -19,6 +19,7 @@
 #include "path.h"
 #include "pci.h"
 
+#define CPUS "/sys/devices/system/cpu"
 #define SHARE_WAIT_MS 10000
 #define MEMORY_DRIVER "/sys/bus/virtio/drivers/virtio_mem"
 #define XEN_BALLOON "/sys/devices/system/xen_memory"
@@ -124,13 +125,26 @@ static void write_each(const char *directory, const char *prefix, const char *fi
         closedir(entries);
 }
 
-int pod_online_all(struct failure *failure)
+int pod_online_cpus(unsigned cpus, struct failure *failure)
+{
+    for (unsigned i = 1; i < cpus; i++) { /* the first is the one that we run on */
+        char path[64];
+        snprintf(path, sizeof path, CPUS "/cpu%u/online", i);
+        if (access(path, F_OK) < 0)
+            return fail(failure, FAIL_SETUP, "the guest kernel knows of %u CPUs, not of %u", i,
+                        cpus);
+        if (write_file(path, "1") < 0)
+            return fail_errno(failure, "CPU %u", i);
+    }
+    return 0;
+}
+
+int pod_online_memory(struct failure *failure)
 {
     if (access(MEMORY_DRIVER, F_OK) < 0 && access(XEN_BALLOON, F_OK) < 0)
         return fail(failure, FAIL_SETUP, "the guest kernel has no driver of virtio-mem");
     pci_rescan_memory();
     write_each("/sys/devices/system/memory", "memory", "state", "online");
-    write_each("/sys/devices/system/cpu", "cpu", "online", "1");
     boot_reserve_memory();
     return 0;
 }

@@ -5,6 +5,9 @@
 #include "request.h"
 
 int pod_setup(const struct pod_spec *spec, struct failure *failure);
-int pod_online_all(struct failure *failure);
+/* Use what was plugged: all memory, or the first `cpus` CPUs. Others that the kernel knows of are
+ * not there, and for each it would wait ten seconds. */
+int pod_online_memory(struct failure *failure);
+int pod_online_cpus(unsigned cpus, struct failure *failure);
 
 #endif

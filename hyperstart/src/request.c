@@ -8,6 +8,8 @@
 #include "json.h"
 #include "request_parts.h"
 
+#define MAX_CPUS 4096
+
 bool valid_id(const char *id)
 {
     size_t length = strlen(id);
@@ -284,9 +286,11 @@ static void decode_by_code(struct json *json, struct request *request)
     case SETSERVICES:
         decode_services(json, request);
         break;
+    case ONLINECPUMEM:
+        request->cpus = (unsigned)json_int(json, 0, "cpus", 1, MAX_CPUS, 0);
+        break;
     case DESTROYPOD:
     case PING:
-    case ONLINECPUMEM:
         break;
     default:
         fail(json->failure, FAIL_UNKNOWN_CODE, "unknown code %u", request->code);

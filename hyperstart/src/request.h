@@ -240,6 +240,7 @@ struct request {
     int signal;
     unsigned short rows, cols;
     bool frozen;
+    unsigned cpus; /* ONLINECPUMEM: 0 for memory */
     struct device_rules device_rules; /* UPDATECONTAINER */
     union {
         struct pod_spec pod; /* STARTPOD, SETTIME */

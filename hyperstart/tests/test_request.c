@@ -216,6 +216,9 @@ TEST(small_requests)
           < 0);
     CHECK(decode(WINSIZE, "{\"seq\":1,\"container\":\"a\",\"process\":\"p\",\"rows\":3,"
                           "\"cols\":70000}") < 0);
+    CHECK(decode(ONLINECPUMEM, "{\"seq\":1}") == 0 && request.cpus == 0);
+    CHECK(decode(ONLINECPUMEM, "{\"seq\":1,\"cpus\":4}") == 0 && request.cpus == 4);
+    CHECK(decode(ONLINECPUMEM, "{\"seq\":1,\"cpus\":4097}") < 0);
     CHECK(decode(SETUPINTERFACE, "{\"seq\":1}") < 0);
     CHECK(decode(SETUPINTERFACE, "{\"seq\":1,\"mac\":\"x\",\"addresses\":[\"1/2\"]}") == 0);
     CHECK(request.interface.addresses_count == 1 && request.interface.up);

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.guest import kernel
+from hypercontainer.hypervisor import cpu_counts
+from tests.e2e.engine import ARCHITECTURE
 from tests.e2e.hyperd_process import Hyperd
 
 
@@ -43,3 +45,12 @@ def virtio_mem() -> None:
     config = Path(kernel.find().kernel).resolve().with_name("config")
     if not config.exists() or "CONFIG_VIRTIO_MEM=y" not in config.read_text().split("\n"):
         pytest.skip("the guest kernel has no driver of virtio-mem: run `make hyperkernel`")
+
+
+@pytest.fixture(scope="session")
+def two_cpus() -> None:
+    """For VMs that get another CPU while they run."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("this machine has one CPU: no VM gets more while it runs")
+    if cpu_counts.most(1, kernel.find(), "tcg", ARCHITECTURE) < 2:
+        pytest.skip("the guest kernel can't be told of more CPUs: run `make hyperkernel`")

@@ -90,6 +90,8 @@ async def test_clones_of_one_that_was_booted_from_flash(
             assert state is not None and state["template"] == key
             ran = await vms.run(client, vms.Disks(tmp_path).rootfs(), "echo", "cloned")
             assert ran.stdout == b"cloned\n"
+            if (os.cpu_count() or 1) > 1:
+                assert await client.plug_cpus(2) == 2
         finally:
             await client.kill()
     finally:

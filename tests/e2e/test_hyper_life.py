@@ -124,10 +124,10 @@ def test_update(hyper: Hyper, hyperd: Hyperd) -> None:
     for wrong, says in (
         ({"Memory": 1 << 45}, "MiB that this machine has"),
         ({"Memory": 1000}, "update.memory: a container needs 4 MiB at least"),
-        ({"NanoCpus": 2 * 10**9}, "update.NanoCpus: it is more than the 1 processors"),
+        ({"NanoCpus": 5000 * 10**9}, "cpus: 5000 is more than the"),
         ({"CpusetCpus": "0"}, "update.cpusetcpus: a container may use all processors"),
         ({"MemorySwap": 1}, "a guest has no swap"),
-        ({"Vm": {"memory": 64}}, "the VM of box runs, and can only get more memory"),
+        ({"Vm": {"memory": 64}}, "the VM of box runs, and can only get more memory and CPUs"),
         ({"RestartPolicy": {"Name": "sometimes"}}, "restartPolicy: 'sometimes' is none of"),
         ({"Colour": 1}, "update.Colour: unknown key"),
     ):
@@ -166,6 +166,27 @@ def test_update_of_a_vm_that_runs(hyper: Hyper, hyperd: Hyperd) -> None:
     assert total > 200 << 10
     assert client.inspect_container("small")["HostConfig"]["Memory"] == 200 << 20
     hyper.text("rm", "-f", "small")
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_update_gives_a_vm_that_runs_another_cpu(hyper: Hyper, hyperd: Hyperd) -> None:
+    """What goes on from it, as itself or as a copy, has it too."""
+    cpu1 = ("taskset", "2", "nproc")
+    hyperd.run("sleep", "1000", name="one")
+    hyper.text("update", "--cpus=1.5", "one")
+    assert hyper.text("exec", "one", "nproc") == "2"
+    assert hyperd.client.inspect_container("one")["HostConfig"]["NanoCpus"] == 1_500_000_000
+    hyper.text("fork", "--name", "two", "one")
+    assert hyper.text("exec", "two", *cpu1) == "1"
+    hyper.text("pause", "--to-disk", "one")
+    hyper.text("unpause", "one")
+    assert hyper.text("exec", "one", *cpu1) == "1"
+    # It has it from the beginning the next time.
+    hyper.text("stop", "-t0", "one")
+    hyper.text("start", "one")
+    assert hyper.text("exec", "one", "nproc") == "2"
+    hyper.text("rm", "-f", "one", "two")
+    hyperd.nothing_left()
 
 
 def test_one_of_several_is_paused(hyper: Hyper, hyperd: Hyperd) -> None:

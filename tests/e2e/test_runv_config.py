@@ -178,6 +178,19 @@ def test_limits_that_change(runv: Runv, limited: str) -> None:
     assert group()[2] == b"50331648"
 
 
+@pytest.mark.usefixtures("two_cpus", "virtio_mem")
+def test_limits_above_what_the_vm_has(runv: Runv) -> None:
+    """It gets what is missing; it began with 128 MiB and a CPU."""
+    config = make_config("sleep", "3600")
+    runv.quiet("create", "--bundle", runv.bundle(config=config), "grown")
+    runv("start", "grown")
+    script = "nproc; awk '/MemTotal/ {print ($2 > 200 * 1024)}' /proc/meminfo"
+    assert runv("exec", "grown", "sh", "-c", script).stdout == b"1\n0\n"
+    runv("update", "--cpu-quota", "150000", "--memory", "200M", "grown")
+    assert runv("exec", "grown", "sh", "-c", script).stdout == b"2\n1\n"
+    runv("delete", "--force", "grown")
+
+
 def test_statistics(runv: Runv, limited: str) -> None:
     event = json.loads(runv("events", "--stats", limited).stdout)
     assert (event["type"], event["id"]) == ("stats", limited)

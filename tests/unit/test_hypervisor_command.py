@@ -158,3 +158,16 @@ def test_another_firmware_for_the_same_kernel() -> None:
     machine = MACHINE._replace(bios="/b")
     assert options(machine, "-bios") == ["/b"]
     assert options(machine, "-kernel") == ["/k"]
+
+
+def test_a_kernel_that_may_get_cpus_is_started_by_a_program() -> None:
+    machine = MACHINE._replace(kernel="/k,l", most_cpus=4)
+    argv = command(machine, {**FDS, "starter": 15})
+    assert argv[argv.index("-kernel") + 1] == "/proc/self/fd/15"
+    assert "loader,file=/k,,l" in argv
+    assert options(machine, "-smp") == ["1,maxcpus=4"]
+    assert " maxcpus=1 " in options(machine, "-append")[0]
+    at_its_most = machine._replace(cpus=4)
+    assert options(at_its_most, "-smp") == ["4"]
+    assert options(at_its_most, "-kernel") == ["/k,l"]
+    assert "maxcpus" not in options(at_its_most, "-append")[0]

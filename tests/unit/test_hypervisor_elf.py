@@ -1,10 +1,11 @@
-"""An ELF kernel without its gaps is the same program."""
+"""An ELF kernel without its gaps is the same program, and where one is entered."""
 
 import struct
+from pathlib import Path
 
 import pytest
 
-from hypercontainer.hypervisor import elf
+from hypercontainer.hypervisor import elf, starter
 
 GAP = 0x1000
 
@@ -55,3 +56,27 @@ def test_others_are_none() -> None:
     assert not elf.is_elf(b"MZ" + bytes(100))
     assert not elf.is_elf(b"\x7fELF\x01\x01" + bytes(100))
     assert not elf.is_elf(b"\x7fELF\x02\x01")
+
+
+def test_the_entry_by_pvh_is_what_the_notes_say(tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel"
+    made = starter.program(8, 0x10004A0)
+    kernel.write_bytes(made)
+    entry = elf.pvh_entry(str(kernel))
+    (load, content), _ = segments_of(made)
+    assert entry is not None and load[2] == 1 << 20
+    code = content[entry - load[2] :]
+    assert code.startswith(b"\xfc\xbe") and b"\xb8\xa0\x04\x00\x01\xff\xe0" in code[:32]
+    kernel.write_bytes(elf.compact(program()))
+    assert elf.pvh_entry(str(kernel)) is None
+    kernel.write_bytes(b"MZ" + bytes(100))
+    assert elf.pvh_entry(str(kernel)) is None
+
+
+@pytest.mark.parametrize("at", [32, 64 + 56 + 8])
+@pytest.mark.parametrize("value", [1 << 40, (1 << 64) - 1])
+def test_a_damaged_one_has_no_entry(tmp_path: Path, at: int, value: int) -> None:
+    data = bytearray(starter.program(2, 0x1000000))
+    struct.pack_into("<Q", data, at, value)
+    (tmp_path / "kernel").write_bytes(data)
+    assert elf.pvh_entry(str(tmp_path / "kernel")) is None

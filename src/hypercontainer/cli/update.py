@@ -30,7 +30,12 @@ def configure_update(parser: Parser) -> None:
         metavar="SIZE",
         help="what it keeps when memory is short",
     )
-    add("--cpus", type=_nano_cpus, metavar="N", help="limit of processor time: 0.5; -1: none")
+    add(
+        "--cpus",
+        type=_nano_cpus,
+        metavar="N",
+        help="limit of processor time: 0.5; -1: what the VM has, which gets what it lacks",
+    )
     add("-c", "--cpu-shares", type=int, metavar="N", help="its weight, 2 to 262144")
     add("--pids-limit", type=int, metavar="N", help="limit of processes; -1: none")
     add("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped")
@@ -40,7 +45,12 @@ def configure_update(parser: Parser) -> None:
         metavar="SIZE",
         help="memory of the VM; one that runs only gets more, unless it is Xen's",
     )
-    add("--vm-cpus", type=cpu_count, metavar="N", help="virtual CPUs of a VM that does not run")
+    add(
+        "--vm-cpus",
+        type=cpu_count,
+        metavar="N",
+        help="virtual CPUs of the VM, likewise",
+    )
     add("containers", nargs="+", metavar="CONTAINER")
 
 

@@ -196,7 +196,7 @@ class Client(ExecCalls, FileCalls, ImageCalls, VolumeCalls, NetworkCalls, PodCal
     def update_container(self, container: str, changes: Mapping[str, Any]) -> None:
         """Change limits (Memory and MemoryReservation in bytes, NanoCpus, CpuShares, PidsLimit;
         -1 takes one away) and RestartPolicy of a container, running or not; or Vm (memory in
-        MiB, vcpu), the size of a VM that does not run.
+        MiB, vcpu), the size of the VM, of which one that runs only gets more.
         """
         self._post("/container/update", {"container": container}, changes)
 

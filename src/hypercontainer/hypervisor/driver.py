@@ -141,6 +141,13 @@ class Monitor(Protocol):
         """The memory of this machine, in MiB."""
         return memory_sizes.host_mib()
 
+    async def plug_cpus(self, count: int) -> None:
+        """Plug what is missing of `count` CPUs, no more than the machine's `most_cpus`.
+
+        The guest is to be told.
+        """
+        self._refuse("get more CPUs while it runs: stop it, and start it with what it needs")
+
     async def version(self) -> str:
         """The VMM's version, with the distribution's own."""
         self._refuse("be saved")

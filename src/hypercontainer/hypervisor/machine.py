@@ -41,7 +41,9 @@ class Machine(NamedTuple):
     process beside it, which needs the RAM shared. `cbfs` is the flash that
     holds kernel and initrd ("" for none; else both name it too), `bios` the
     firmware ("" for the usual one). `architecture` is the guest's, by Docker's
-    name; another than the host's has neither.
+    name; another than the host's has neither. `most_cpus` is how many CPUs it
+    can have while it runs, of which it starts with `cpus`: 0 when no more can
+    be plugged.
     """
 
     name: str
@@ -63,6 +65,12 @@ class Machine(NamedTuple):
     bios: str = ""
     cbfs: str = ""
     architecture: str = NATIVE
+    most_cpus: int = 0
+
+    @property
+    def gets_cpus(self) -> bool:
+        """Whether it can be given more CPUs than it starts with."""
+        return self.most_cpus > self.cpus
 
     @property
     def served(self) -> str:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _VHOST_NET = "/dev/vhost-net"
 _COMMAND_TIMEOUT = 30.0
 _POLL = 0.001
+_NO_CPUS = (
+    "get more CPUs while it runs, as it is emulated for another architecture or its kernel was not"
+    " told of them: stop it, and start it with what it needs"
+)
 _ADDRESS = re.compile(r" is 0x([0-9a-f]+)")
 
 
@@ -273,6 +277,15 @@ class Qemu(Monitor):
         from . import qemu_memory
 
         return await qemu_memory.plugged(self._execute)
+
+    async def plug_cpus(self, count: int) -> None:
+        """Plug what is missing of `count` CPUs. Raises NotSupported, VMError."""
+        from . import qemu_cpus
+
+        if not self._machine.most_cpus:
+            self._refuse(_NO_CPUS)
+        async with self._lock:
+            await qemu_cpus.plug(self._execute, count)
 
     async def pause(self) -> None:
         """Stop the virtual CPUs."""

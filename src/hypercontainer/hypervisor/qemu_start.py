@@ -12,7 +12,7 @@ import sys
 from ..errors import VMError
 from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..system import processes, syscalls
-from . import giveback, jail, memory_sizes, virt, virtiofs
+from . import giveback, jail, memory_sizes, starter, virt, virtiofs
 from .driver import SHARE_TAG
 from .machine import Machine, Vmm, open_channels
 
@@ -84,16 +84,17 @@ def binary(guest: str = NATIVE) -> str:
 
 
 def command(machine: Machine, fds: dict[str, int]) -> list[str]:
-    """QEMU's command line for `machine`; `fds` are QEMU's ends of the channels by name."""
+    """QEMU's command line for `machine`; `fds` are QEMU's ends of the channels by name, and as
+    `starter` the program that starts the kernel of one that can get CPUs."""
     qemu = binary(machine.architecture)
     argv = [
         qemu,
         *("-name", f"{machine.name},process=hyper-vm"),
         *(_pc(machine) if machine.architecture == NATIVE else virt.arguments(machine.cpus)),
         *("-accel", machine.accel + (_TCG_OPTIONS if machine.accel == "tcg" else "")),
-        *("-smp", str(machine.cpus), "-m", _memory(machine)),
+        *("-smp", _cpus(machine), "-m", _memory(machine)),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *_boot(machine),
+        *_boot(machine, fds.get("starter", 0)),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}"),
         *("-mon", "chardev=monitor,mode=control"),
         *("-chardev", f"socket,id=console,fd={fds['console']}", "-serial", "chardev:console"),
@@ -135,6 +136,11 @@ def command(machine: Machine, fds: dict[str, int]) -> list[str]:
     return argv
 
 
+def _cpus(machine: Machine) -> str:
+    """How many it starts with, and can have one day."""
+    return f"{machine.cpus},maxcpus={machine.most_cpus}" if machine.gets_cpus else str(machine.cpus)
+
+
 def _memory(machine: Machine) -> str:
     """The size of the RAM, and of the addresses that it may have one day."""
     size = f"{machine.memory_mib}M"
@@ -143,12 +149,16 @@ def _memory(machine: Machine) -> str:
     return f"{size},maxmem={memory_sizes.maximum(machine.memory_mib)}M"
 
 
-def _boot(machine: Machine) -> list[str]:
+def _boot(machine: Machine, starter_fd: int) -> list[str]:
     """What is booted, and how."""
     if not machine.cbfs:
         firmware = machine.bios or (_firmware() if machine.architecture == NATIVE else "")
+        kernel = ["-kernel", machine.kernel]
+        if machine.gets_cpus:
+            file = machine.kernel.replace(",", ",,")
+            kernel = ["-kernel", f"/proc/self/fd/{starter_fd}", "-device", f"loader,file={file}"]
         return [
-            *("-kernel", machine.kernel, "-initrd", machine.initrd),
+            *(*kernel, "-initrd", machine.initrd),
             *("-append", f"{_arguments(machine)}{_own_arguments(machine)}".strip()),
             *(("-bios", firmware) if firmware else ()),
         ]
@@ -202,7 +212,8 @@ def _arguments(machine: Machine) -> str:
 
 
 def _own_arguments(machine: Machine) -> str:
-    own = ""
+    # The others that the kernel knows of are not there yet.
+    own = f" maxcpus={machine.cpus}" if machine.gets_cpus else ""
     if machine.accel == "tcg" and machine.architecture == NATIVE:
         own += tsc_argument()
         if machine.cpus == 1:
@@ -217,6 +228,8 @@ def start(machine: Machine) -> Vmm:
     outlive. Raises VMError."""
     channels = open_channels()
     fds = {name: end.fileno() for name, end in channels.theirs._asdict().items()}
+    if machine.gets_cpus and not machine.cbfs:
+        fds["starter"] = starter.new(machine)
     argv = command(machine, fds)
     errors = channels.errors_write
     server = virtiofs.start(machine.share, errors) if machine.has_virtiofs else None
@@ -227,6 +240,8 @@ def start(machine: Machine) -> Vmm:
         if machine.memory_fd >= 0:
             kept.append(machine.memory_fd)
         _become_qemu(argv, machine, kept, errors, parent)
+    if "starter" in fds:
+        os.close(fds["starter"])
     return channels.of(pid, server)
 
 

@@ -19,8 +19,8 @@ from ..system import cgroups as host_cgroups
 from ..system import processes
 from . import cgroups, hooks, pods, records, root_view, validate
 from .launch import launch
-from .memory import limit_of, provide
 from .namespaces import Placement, entering, place
+from .providing import provide
 from .records import Record, state_of
 from .terminal import Streams
 
@@ -145,7 +145,7 @@ def make(
         if placement.peer is None and not placement.host_network:
             _follow_network(sandbox, pid, loopback=pods.is_pod(wanted.config))
         if placement.peer is not None:
-            _provide_memory(settings.root, record)
+            _provide(settings.root, record)
         _send(sandbox, record, wanted, placement, group, streams, link)
         moving.join()
         records.save(settings.root, record)
@@ -254,12 +254,13 @@ def _show_root(pid: int, rootfs: str) -> None:
         raise HyperError(f"root file system {rootfs}: {error.strerror}: try --no-pivot") from None
 
 
-def _provide_memory(root: str, record: Record) -> None:
+def _provide(root: str, record: Record) -> None:
     """Where the VM can't get what the container may take, it runs with what there is."""
     try:
-        provide(root, record["owner"], record["id"], limit_of(record["resources"]))
+        resources = record["resources"]
+        provide(root, record["owner"], record["id"], resources, resources)
     except HyperError as error:
-        sys.stderr.write(f"runv: warning: memory of {record['id']}: {error.message}\n")
+        sys.stderr.write(f"runv: warning: limits of {record['id']}: {error.message}\n")
 
 
 def _follow_network(sandbox: str, pid: int, *, loopback: bool) -> None:

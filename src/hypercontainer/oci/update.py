@@ -8,7 +8,7 @@ from ..errors import BadRequest, NotRunning, NotSupported
 from ..guest.resources import cgroup_files
 from ..sandbox.calls import call
 from . import bundle, cgroups, fields, records
-from .memory import limit_of, provide
+from .providing import provide
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ def change(root: str, cid: str, changes: dict[str, Any]) -> None:
         wanted = {k: v for k, v in resources.items() if k != "devices" or k in changes}
         cgroup_files(wanted)
         sandbox = records.sandbox_of(root, record)
-        provide(root, record["owner"], cid, limit_of(changes))
+        provide(root, record["owner"], cid, changes, resources)
         cgroups.update(root, cid, resources)
         call(sandbox, "update", {"container": record["guest_id"], "resources": wanted})
         record["resources"] = resources

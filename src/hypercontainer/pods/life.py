@@ -12,7 +12,7 @@ from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, Not
 from ..sandbox import SandboxClient, vm_memory
 from .creation import whole
 from .depends import left_needing, rename_dependency, with_dependencies
-from .limits import changed
+from .limits import NANO, Limits, changed
 from .model import Container, Pod, Status
 from .names import check_name
 from .reading import Node
@@ -78,7 +78,7 @@ async def label(service: "PodService", pod: Pod, new: Mapping[str, str], *, over
 async def update(service: "PodService", container: Container, body: dict[str, Any]) -> None:
     """Change limits and restart policy of a container, running or not, as Docker's UpdateConfig
     says; and `Vm` (`memory` in MiB, `vcpu`), the size of the VM, of which one that runs can only
-    get more memory, unless it is Xen's. It gets what a container's limit is above it.
+    get more, unless it is Xen's. It gets what a container's limit is above it.
 
     Raises BadRequest, NotSupported, NotRunning (the VM runs), VMError.
     """
@@ -95,7 +95,7 @@ async def update(service: "PodService", container: Container, body: dict[str, An
         if limits.memory > size["memory"] << 20:
             size["memory"] = vm_memory(limits.memory)
         if pod.client is not None:
-            size["memory"] = await _resize(pod, pod.client, size)
+            await _resize(pod, pod.client, size, limits)
         raw_pod = {**_without(pod.raw, "resource"), "resource": size}
         raw = {**_without(container.raw, "resources"), "resources": limits.to_json()}
         if policy:
@@ -134,18 +134,35 @@ def _vm_size(pod: Pod, node: Node) -> dict[str, int]:
     return {**size, **{key: value for key, value in changes.items() if value}}
 
 
-async def _resize(pod: Pod, client: SandboxClient, size: dict[str, int]) -> int:
-    """Give a VM that runs another size; returns the MiB that it has then."""
-    cpus = size["vcpu"] if size["vcpu"] != pod.spec.vcpu else None
-    memory = size["memory"] if size["memory"] < pod.spec.memory else None
+async def _resize(pod: Pod, client: SandboxClient, size: dict[str, int], limits: Limits) -> None:
+    """Give a VM that runs `size`, and CPUs for `limits`: it becomes what the VM has then."""
+    had = pod.spec
+    if size["vcpu"] >= had.vcpu:
+        size["vcpu"] = max(size["vcpu"], -(-limits.nano_cpus // NANO))
+    if size["vcpu"] > had.vcpu:
+        await _more_cpus(client, size["vcpu"])
+    cpus = size["vcpu"] if size["vcpu"] < had.vcpu else None
+    memory = size["memory"] if size["memory"] < had.memory else None
     if cpus or memory:
         try:
             await client.set_vm_size(cpus=cpus, memory_mib=memory)
         except NotSupported:
             raise NotRunning(
-                f"the VM of {pod.id} runs, and can only get more memory: stop it for another size"
+                f"the VM of {pod.id} runs, and can only get more memory and CPUs: stop it for less"
             ) from None
-    return await client.grow(size["memory"]) if size["memory"] > pod.spec.memory else size["memory"]
+    if size["memory"] > had.memory:
+        size["memory"] = await client.grow(size["memory"])
+
+
+async def _more_cpus(client: SandboxClient, count: int) -> None:
+    """Xen's VMs get back those that they began with, other VMs get new ones."""
+    try:
+        await client.plug_cpus(count)
+    except NotSupported as error:
+        try:
+            await client.set_vm_size(cpus=count)
+        except NotSupported:
+            raise error from None
 
 
 def _policy(node: Node) -> str:

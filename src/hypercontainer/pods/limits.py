@@ -9,7 +9,7 @@ from .values import parse_size
 
 MIN_MEMORY = 4 << 20
 _PERIOD = 100_000
-_NANO = 10**9
+NANO = 10**9
 _MOST = 1 << 62
 _REFUSED = {
     "cpusetcpus": "a container may use all processors of its VM",
@@ -35,7 +35,7 @@ class Limits:
 
     def to_oci(self) -> dict[str, Any]:
         """As linux.resources; what has no limit is unlimited, not left as it was."""
-        quota = self.nano_cpus * _PERIOD // _NANO or -1
+        quota = self.nano_cpus * _PERIOD // NANO or -1
         return {
             "memory": {"limit": self.memory or -1, "reservation": self.reservation},
             "cpu": {"quota": quota, "period": _PERIOD, "shares": self.shares or 1024},
@@ -87,7 +87,7 @@ def _cpus(node: Node) -> int:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1024:
         raise node.bad("cpus", "a number of processors above 0 is expected, such as 0.5")
-    return round(value * _NANO)
+    return round(value * NANO)
 
 
 def _checked(limits: Limits, where: Any) -> Limits:
@@ -95,7 +95,7 @@ def _checked(limits: Limits, where: Any) -> Limits:
         raise BadRequest(f"{where('memory')}: a container needs {MIN_MEMORY >> 20} MiB at least")
     if limits.memory and limits.reservation > limits.memory:
         raise BadRequest(f"{where('memoryReservation')}: it is more than the limit of memory")
-    if 0 < limits.nano_cpus < _NANO // 100:
+    if 0 < limits.nano_cpus < NANO // 100:
         raise BadRequest(f"{where('cpus')}: 0.01 is the least")
     return limits
 
@@ -103,7 +103,8 @@ def _checked(limits: Limits, where: Any) -> Limits:
 def changed(limits: Limits, body: Node, memory_mib: int, vcpu: int, *, grows: bool) -> Limits:
     """With the changes in Docker's UpdateConfig; `memory_mib` and `vcpu` are what the VM has.
 
-    With `grows` the VM will get the memory that is missing. Raises BadRequest, NotSupported.
+    With `grows` the VM will get the memory and processors that are missing. Raises BadRequest,
+    NotSupported.
     """
     for key, why in _REFUSED.items():
         if body.take(key) not in (None, 0, "", -1):
@@ -116,12 +117,12 @@ def changed(limits: Limits, body: Node, memory_mib: int, vcpu: int, *, grows: bo
     if quota and nano:
         raise body.bad("NanoCpus", "it and CpuQuota exclude each other")
     if quota:
-        nano = quota * _NANO // period if quota > 0 else -1
+        nano = quota * NANO // period if quota > 0 else -1
     shares = body.integer("CpuShares", 0, 0, 262144)
     pids = body.integer("PidsLimit", 0, -1, 1 << 22)
     if memory > memory_mib << 20 and not grows:
         raise body.bad("Memory", f"it is more than the {memory_mib} MiB that the VM has")
-    if nano > vcpu * _NANO:
+    if nano > vcpu * NANO and not grows:
         raise body.bad("NanoCpus", f"it is more than the {vcpu} processors that the VM has")
     new = replace(
         limits,

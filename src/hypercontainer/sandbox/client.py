@@ -246,6 +246,11 @@ class SandboxClient:
         """Let the VM have at least so many MiB; returns what it has. See `growing.grow`."""
         return int((await self._call("grow", memory_mib=memory_mib))["memory_mib"])
 
+    async def plug_cpus(self, count: int) -> int:
+        """Let the VM have at least so many CPUs; returns how many it has. See
+        `growing_cpus.plug`."""
+        return int((await self._call("plug_cpus", cpus=count))["cpus"])
+
     async def pause(self) -> None:
         """Stop the VM's CPUs."""
         await self._call("pause", paused=True)

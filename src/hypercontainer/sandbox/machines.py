@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import BadRequest, HyperError, NotFound, NotSupported, VMError
 from ..guest.kernel import GuestImage, find
 from ..guest.platforms import ARCHITECTURES, NATIVE
-from ..hypervisor import driver, engines
+from ..hypervisor import cpu_counts, driver, engines
 from ..hypervisor.accel import choose
 from ..hypervisor.machine import Machine, own_user_id
 from .config import VMConfig
@@ -34,6 +34,7 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
         bios=image.bios,
         cbfs=image.cbfs,
         architecture=config.architecture,
+        most_cpus=cpu_counts.most(config.cpus, image, accel, config.architecture),
     )
     driver.check(machine, driver.load(accel).features(accel))
     return machine, why
@@ -127,8 +128,10 @@ def fingerprint(machine: Machine) -> dict[str, Any]:
     for name in ("kernel", "initrd", *(["bios"] if machine.bios else [])):
         with open(getattr(machine, name), "rb") as file:
             found[name] = sha256(file.read()).hexdigest()
-    found |= {"accel": machine.accel, "cpus": machine.cpus, "memory_mib": machine.memory_mib}
+    for name in ("accel", "cpus", "most_cpus", "memory_mib"):
+        found[name] = getattr(machine, name)
     # The files may be at another path.
     paths = (machine.kernel, machine.initrd, machine.bios)
-    words = [w for w in shape(machine) if w not in paths and not w.startswith("if=pflash")]
+    files = ("if=pflash", "loader,")
+    words = [w for w in shape(machine) if w not in paths and not w.startswith(files)]
     return {**found, "shape": sha256("\0".join(words).encode()).hexdigest()}

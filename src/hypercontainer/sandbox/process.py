@@ -66,7 +66,8 @@ def _resume(sandbox_id: str, state_dir: str, config: VMConfig, machine: Machine,
     from .resume import Resumption
 
     resumption = Resumption(state_dir)
-    vmm = driver.load(machine.accel).start(resumption.machine(machine))
+    machine = resumption.machine(machine)
+    vmm = driver.load(machine.accel).start(machine)
     import asyncio
 
     return asyncio.run(_go_on(sandbox_id, state_dir, config, machine, why, vmm, resumption))

@@ -74,7 +74,13 @@ class Resumption:
 
     def machine(self, machine: Machine) -> Machine:
         """The machine to start. Raises Conflict when it is not the one that was saved."""
-        saved, present = self._saved["machine"], fingerprint(machine)
+        saved = self._saved["machine"]
+        if machine.cpus == self._saved.get("cpus"):
+            # It began with less, and may get as many as on the machine where it did.
+            began = (saved.get("cpus"), saved.get("most_cpus"))
+            if all(isinstance(count, int) for count in began):
+                machine = machine._replace(cpus=began[0], most_cpus=began[1])
+        present = fingerprint(machine)
         for key, value in present.items():
             if saved.get(key) != value:
                 what = _NAMES.get(key, "machine")
@@ -103,6 +109,9 @@ class Resumption:
 
     async def _load(self, sandbox: "Sandbox", bound: float) -> None:
         vm, saved = sandbox.vm, self._saved
+        if saved["cpus"] > vm.machine.cpus:
+            await vm.monitor.plug_cpus(saved["cpus"])
+        sandbox.has_cpus(saved["cpus"])
         for disk in saved["disks"]:
             await sandbox.disks.restore(disk, self._request["disks"][disk["path"]])
         await self._plug_cards(sandbox)

@@ -51,7 +51,7 @@ class Sandbox:
         self._tasks = Tasks()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.moved: asyncio.Future[None] | None = None
-        # Held by who gives the VM more memory.
+        # Held by who gives the VM more memory or CPUs.
         self.growing = asyncio.Lock()
 
     def own(self, vm: VirtualMachine, about: dict[str, Any]) -> None:
@@ -82,6 +82,16 @@ class Sandbox:
     def has_memory(self, mib: int) -> None:
         """The VM has another size from now on."""
         self._own["memory_mib"] = mib
+        self.save()
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs the VM has, with those that were plugged while it ran."""
+        return int(self._own["cpus"])
+
+    def has_cpus(self, count: int) -> None:
+        """The VM has another number of CPUs from now on."""
+        self._own["cpus"] = count
         self.save()
 
     def save(self) -> None:

@@ -51,6 +51,7 @@ class Server:
             "stats": self._stats,
             "update": self._update,
             "grow": self._grow,
+            "plug_cpus": self._plug_cpus,
             "freeze": self._freeze,
             "pause": self._pause,
             "vm_size": self._vm_size,
@@ -300,6 +301,11 @@ class Server:
         from .growing import grow
 
         return {"memory_mib": await grow(self._sandbox, int(request.body["memory_mib"]))}
+
+    async def _plug_cpus(self, request: Request) -> dict[str, Any]:
+        from .growing_cpus import plug
+
+        return {"cpus": await plug(self._sandbox, int(request.body["cpus"]))}
 
     async def _freeze(self, request: Request) -> dict[str, Any]:
         await self._sandbox.freeze(request.text("container"), bool(request.body["frozen"]))

@@ -242,6 +242,7 @@ async def _describe(sandbox: "Sandbox", frozen: list[str]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "machine": {"qemu": await vm.monitor.version(), **fingerprint(vm.machine)},
+        "cpus": sandbox.cpus,
         "config": sandbox.config.to_json(),
         "guest": vm.guest,
         "disks": sandbox.disks.to_json(),
