@@ -1,4 +1,7 @@
 #pragma once
 
-/* Returns pages of the machine that hold nothing; no CPU may run meanwhile. */
-void drop_empty_pages(void);
+/* Returns pages of the machine's ROMs that hold nothing; no CPU may run meanwhile. */
+void drop_empty_rom(void);
+
+/* Returns buffers of disks that there are not; no CPU may run meanwhile. */
+void drop_empty_buffers(void);

@@ -125,7 +125,8 @@ static void flushed(plugin_id id)
         madvise(buffer[i].begin, size, MADV_NOHUGEPAGE);
     }
     memcpy(buffer[0].begin, entry, ENTRY);
-    drop_empty_pages();
+    drop_empty_rom();
+    drop_empty_buffers();
     malloc_trim(0);
 }
 
