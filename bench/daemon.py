@@ -45,17 +45,18 @@ class Hyper:
 
 
 @contextmanager
-def hyperd(template: str = "auto", insecure: str = "") -> Iterator[Hyper]:
+def hyperd(template: str = "auto", insecure: str = "", merge: str = "off") -> Iterator[Hyper]:
     """A running daemon that has the image `busybox`; it ends with the context.
 
     With `template` "off" every VM boots; the others may be clones of a booted one. `insecure`
-    names a registry that speaks no TLS.
+    names a registry that speaks no TLS; `merge` is MemoryMerge.
     """
     with tempfile.TemporaryDirectory(prefix="hyper-bench.") as name:
         directory = Path(name)
         hyper = Hyper(directory)
         (directory / "config").write_text(
             f"Template = {template}\nBridge = none\nInsecure_registry = {insecure}\n"
+            f"MemoryMerge = {merge}\n"
         )
         with (directory / "hyperd.log").open("wb") as log:
             daemon = subprocess.Popen(

@@ -1,4 +1,7 @@
-"""A hundred clones alive at once: what each takes, and whether the last starts like the first."""
+"""A hundred clones alive at once: what each takes, and whether the last starts like the first.
+
+HYPER_BENCH_VMS: how many; HYPER_BENCH_MERGE: MemoryMerge, for which KSM must run.
+"""
 
 import json
 import os
@@ -9,15 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from hypercontainer.sandbox import VMConfig, template
+from hypercontainer.system import merging
 
 from .daemon import Hyper, hyperd
 from .measure_memory import pss
 from .results import Result
 
 VMS = int(os.environ.get("HYPER_BENCH_VMS", "100"))
+MERGE = os.environ.get("HYPER_BENCH_MERGE", "off")
 _EDGE = 10
 # Seconds after which an idle VM has given back what it no longer needs.
 _REST = 30.0
+# After so many scans KSM has merged what stays the same, and in at most so many seconds.
+_SCANS, _SCANS_BOUND = 5, 600.0
+_SCANNED = Path("/sys/kernel/mm/ksm/full_scans")
 _SLEEP = ("busybox", "sleep", "86400")
 
 
@@ -25,7 +33,9 @@ def measure() -> Iterator[Result]:
     """Memory of each VM, all processes counted, right after an exec in each and at rest (bound:
     20 MB); the last starts against the first (bound: 1.5 times); starts a second on all cores."""
     template.make(VMConfig())
-    with hyperd("use") as hyper:
+    if MERGE != merging.OFF and (trouble := merging.trouble()):
+        raise RuntimeError(trouble)
+    with hyperd("use", merge=MERGE) as hyper:
         hyper("run", "--rm", "busybox", "true")
         starts = [1000 * hyper.timed("run", "-d", *_SLEEP) for _ in range(VMS)]
         names = hyper("list", "-q").split()
@@ -35,6 +45,8 @@ def measure() -> Iterator[Result]:
             hyper("exec", name, "true")
         busy = _taken(hyper)
         time.sleep(_REST)
+        if MERGE != merging.OFF:
+            _wait_for_scans()
         taken, sizes = _taken(hyper), _sizes(hyper)
         hyper("rm", "-f", *names)
         rate = _rate(hyper)
@@ -46,7 +58,7 @@ def measure() -> Iterator[Result]:
         [taken / 1e6],
         at_most=20.0,
         key="pss_mb_per_vm",
-        note=sizes,
+        note=f"{sizes}, MemoryMerge {MERGE}",
     )
     first, last = starts[:_EDGE], starts[-_EDGE:]
     yield Result(f"start of the first {_EDGE}", "ms", first, key="first_start_ms")
@@ -54,6 +66,15 @@ def measure() -> Iterator[Result]:
     ratio = statistics.median(last) / statistics.median(first)
     yield Result("the last against the first", "times", [ratio], at_most=1.5)
     yield Result("starts a second, as many at once as cores", "1/s", [rate], key="starts_per_s")
+
+
+def _wait_for_scans() -> None:
+    wanted = int(_SCANNED.read_text()) + _SCANS
+    deadline = time.monotonic() + _SCANS_BOUND
+    while int(_SCANNED.read_text()) < wanted:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"KSM did not scan {_SCANS} times in {_SCANS_BOUND:.0f} s")
+        time.sleep(1.0)
 
 
 def _taken(hyper: Hyper) -> float:

@@ -78,6 +78,7 @@ def config_values(config: Config) -> dict[str, object]:
         ("Kernel = /no/such/kernel", BadRequest, "Kernel: there is no file /no/such/kernel"),
         ("Hypervisor = bochs", BadRequest, "Hypervisor: 'bochs' is none of"),
         ("Hypervisor = libvirt", NotSupported, "Hypervisor: libvirt is not supported yet"),
+        ("MemoryMerge = yes", BadRequest, "MemoryMerge: 'yes' is none of"),
         ("Accel = hax", BadRequest, "Accel: 'hax' is none of"),
         ("BootTimeout = soon", BadRequest, "BootTimeout: 'soon' is not a number of seconds"),
         ("StorageDriver = overlay", NotSupported, "StorageDriver: overlay is not supported yet"),

@@ -14,6 +14,7 @@ from ..hypervisor.engines import ENGINES, QEMU
 from ..networks import Subnet
 from ..pods.factory import Factory
 from ..pods.logconfig import LogConfig, parse_log
+from ..system import merging
 from .config_keys import DEFAULT_ROOT, DEFAULT_SOCKET, KEYS, Key
 from .config_values import ACTIVATION
 
@@ -37,6 +38,7 @@ class Config:
     hypervisor: str = "auto"
     template: str = "auto"
     share_driver: str = "9p"
+    memory_merge: str = merging.OFF
     factory: Factory = field(default_factory=Factory)
     boot_timeout: float | None = None
     storage_base_size: int = 10 << 30
@@ -160,6 +162,8 @@ def set_key(config: Config, key: Key, value: str, where: str) -> None:
 def check(config: Config) -> None:
     """What only the whole can tell. Raises BadRequest, NotSupported."""
     _ = config.log
+    if config.memory_merge != merging.OFF:
+        merging.check()
     if config.bios or config.cbfs:
         check_boot_files(config)
     if config.hypervisor in set(ENGINES) - set(QEMU) and config.accel != "auto":

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..hypervisor.engines import ENGINES
 from ..pods.factory import parse_factory
 from ..pods.logconfig import DRIVERS, OPTION_NAMES
+from ..system import merging
 from .config_values import (
     FALSE,
     absolute_path,
@@ -125,6 +126,15 @@ KEYS = (
         "how directories get into a VM: 9p or virtiofs; see [volumes](volumes.md)",
         one_of("9p", "virtiofs"),
         "share_driver",
+    ),
+    Key(
+        "MemoryMerge",
+        "off",
+        "whose equal pages the kernel may merge (KSM): off; sandboxes: of the processes beside the"
+        " VMs; all: of the VMs too, which tells a guest what others have in memory; see"
+        " [performance](performance.md#merging-of-memory)",
+        one_of(*merging.CHOICES),
+        "memory_merge",
     ),
     Key(
         "BootTimeout",

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tlsverify", action="store_true", help="don't start without --tlscacert")
     add("--registry_mirror", metavar="A,B", help="registries asked before the public one")
     add("--insecure_registry", metavar="A,B", help="registries spoken to without TLS")
+    add("--memory_merge", metavar="HOW", help="off; sandboxes; all: whose equal pages are merged")
     add("--bridge", metavar="NAME", help="the bridge of the default network, or none")
     add("--nondaemon", action="store_true", help="stay in the foreground, log to stderr")
     add("--noniptables", action="store_true", help="leave the firewall alone")
@@ -61,6 +62,7 @@ _FLAGS = {
     "tlscacert": "TlsCA",
     "registry_mirror": "Registry_mirror",
     "insecure_registry": "Insecure_registry",
+    "memory_merge": "MemoryMerge",
     "bridge": "Bridge",
 }
 

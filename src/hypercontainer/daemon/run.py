@@ -16,7 +16,7 @@ from ..pods.layout import Layout
 from ..pods.plans import Defaults
 from ..pods.service import PodService
 from ..pods.store import Store
-from ..system import loops
+from ..system import loops, merging
 from ..system.lock import Lock
 from .config import Config, check_boot_files
 from .config_keys import DEFAULT_ROOT
@@ -80,6 +80,8 @@ async def _serve(
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
     if config.cbfs and (warning := check_boot_files(config)):
         log.warning("%s", warning)
+    if config.memory_merge != merging.OFF and (warning := merging.trouble()):
+        log.warning("%s", warning)
     store = Store(layout.database)
     images = ImageStore(
         config.root / "images",
@@ -95,6 +97,7 @@ async def _serve(
         template=config.template if config.factory.clones else "off",
         factory=config.factory,
         share_driver=config.share_driver,
+        memory_merge=config.memory_merge,
         boot_timeout=config.boot_timeout,
         disk_size=config.storage_base_size,
         log=config.log,

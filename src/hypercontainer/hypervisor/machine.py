@@ -43,7 +43,8 @@ class Machine(NamedTuple):
     firmware ("" for the usual one). `architecture` is the guest's, by Docker's
     name; another than the host's has neither. `most_cpus` is how many CPUs it
     can have while it runs, of which it starts with `cpus`: 0 when no more can
-    be plugged.
+    be plugged. `is_merged` lets the host merge its pages with equal ones of
+    others.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Machine(NamedTuple):
     cbfs: str = ""
     architecture: str = NATIVE
     most_cpus: int = 0
+    is_merged: bool = False
 
     @property
     def gets_cpus(self) -> bool:

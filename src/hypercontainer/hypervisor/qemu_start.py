@@ -11,7 +11,7 @@ import sys
 
 from ..errors import VMError
 from ..guest.platforms import ARCHITECTURES, NATIVE
-from ..system import processes, syscalls
+from ..system import merging, processes, syscalls
 from . import giveback, jail, memory_sizes, starter, virt, virtiofs
 from .driver import SHARE_TAG
 from .machine import Machine, Vmm, open_channels
@@ -258,6 +258,7 @@ def _become_qemu(
             _drop_privileges(machine, own_kvm=own_kvm)
         syscalls.die_with_parent(signal.SIGKILL)
         syscalls.no_new_privileges()
+        merging.allow(machine.is_merged)
         if os.getppid() != parent:
             os._exit(1)
         os.execve(argv[0], argv, giveback.environment(argv[0]))

@@ -31,6 +31,7 @@ class Defaults:
     accel: str = "auto"
     template: str = "auto"
     share_driver: str = "9p"
+    memory_merge: str = "off"
     boot_timeout: float | None = None
     disk_size: int = 10 << 30
     log: LogConfig = field(default_factory=LogConfig)
@@ -51,6 +52,7 @@ class Defaults:
             "bios": self.bios if own else None,
             "cbfs": self.cbfs if own else None,
             "share_driver": self.share_driver,
+            "memory_merge": self.memory_merge,
             "boot_timeout": self.boot_timeout,
         }
 

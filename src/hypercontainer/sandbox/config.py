@@ -7,6 +7,7 @@ from ..errors import BadRequest
 from ..guest.fields import read_integer, read_object
 from ..guest.platforms import NATIVE, architecture
 from ..hypervisor.engines import CHOICES
+from ..system import merging
 
 _NETWORKS = ("none", "user")
 _TEMPLATES = ("auto", "use", "off")
@@ -31,7 +32,8 @@ class VMConfig:
     that nobody wants its disks afterwards; `network` is none or user;
     `template` is auto (clone a booted VM, and make a template when there is
     none), use (clone if there is one) or off (boot); `architecture` is the
-    guest's, by Docker's name.
+    guest's, by Docker's name; `memory_merge` is off, sandboxes or all: whose
+    memory the host may merge with other processes' (see `system.merging`).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class VMConfig:
         network: str = "none",
         template: str = "auto",
         architecture: str = NATIVE,
+        memory_merge: str = merging.OFF,
     ) -> None:
         self.cpus = cpus
         self.memory_mib = memory_mib
@@ -70,6 +73,7 @@ class VMConfig:
         self.network = network
         self.template = template
         self.architecture = architecture
+        self.memory_merge = memory_merge
 
     def validate(self) -> None:
         """Raises BadRequest for a machine that can't be made."""
@@ -87,6 +91,10 @@ class VMConfig:
             raise BadRequest(f"network: {self.network!r} is none of {', '.join(_NETWORKS)}")
         if self.template not in _TEMPLATES:
             raise BadRequest(f"template: {self.template!r} is none of {', '.join(_TEMPLATES)}")
+        if self.memory_merge not in merging.CHOICES:
+            raise BadRequest(
+                f"memory merge: {self.memory_merge!r} is none of {', '.join(merging.CHOICES)}"
+            )
         if self.share_driver not in SHARE_DRIVERS:
             raise BadRequest(
                 f"share driver: {self.share_driver!r} is none of {', '.join(SHARE_DRIVERS)}"

@@ -27,7 +27,7 @@ _FIRST_DELAY, _LAST_DELAY = 1.0, 60.0
 _MAKING_BOUND = 300.0
 _SHAPE = (
     *("cpus", "memory_mib", "accel", "kernel", "initrd", "bios", "cbfs", "append"),
-    *("share", "share_driver", "network"),
+    *("share", "share_driver", "network", "memory_merge"),
 )
 
 

@@ -9,6 +9,7 @@ from ..guest.platforms import ARCHITECTURES, NATIVE
 from ..hypervisor import cpu_counts, driver, engines
 from ..hypervisor.accel import choose
 from ..hypervisor.machine import Machine, own_user_id
+from ..system import merging
 from .config import VMConfig
 
 
@@ -16,6 +17,11 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
     """The machine of a configuration, with its directories in `directory`, and why its engine
     was chosen. Raises HyperError."""
     image, accel, why = _engine(config)
+    if config.memory_merge != merging.OFF:
+        merging.check()
+    is_merged = config.memory_merge == merging.ALL
+    if is_merged and accel not in engines.QEMU:
+        raise NotSupported(f"memory of the engine {accel} is not merged: only QEMU's is")
     jail = os.path.join(directory, "root")
     os.makedirs(jail, exist_ok=True)
     machine = Machine(
@@ -35,6 +41,7 @@ def machine_of(name: str, directory: str, config: VMConfig) -> tuple[Machine, st
         cbfs=image.cbfs,
         architecture=config.architecture,
         most_cpus=cpu_counts.most(config.cpus, image, accel, config.architecture),
+        is_merged=is_merged,
     )
     driver.check(machine, driver.load(accel).features(accel))
     return machine, why

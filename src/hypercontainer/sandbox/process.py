@@ -16,7 +16,7 @@ from .. import __version__
 from ..errors import HyperError, VMError, to_wire
 from ..hypervisor import driver, template
 from ..hypervisor.machine import Machine, Vmm
-from ..system import processes
+from ..system import merging, processes
 from .config import VMConfig
 from .machines import machine_of
 from .share import Share
@@ -145,6 +145,7 @@ async def serve(
     from .server import Server
 
     config, cloned = sandbox.config, bool(own["template"])
+    merging.allow(config.memory_merge != merging.OFF)
     boots = not cloned and go_on is None
 
     async def boot() -> None:

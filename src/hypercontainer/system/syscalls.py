@@ -43,6 +43,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_MEMORY_MERGE = 67
+_PR_GET_MEMORY_MERGE = 68
 _LAST_CAP = 63
 _ADDR_NO_RANDOMIZE = 0x40000
 _SYS_PIDFD_SEND_SIGNAL = 424
@@ -146,6 +148,17 @@ def die_with_parent(signum: int) -> None:
 def fixed_addresses() -> None:
     """No random addresses for the programs that this process executes (personality(2))."""
     _check(_libc.personality(_ADDR_NO_RANDOMIZE), "personality")
+
+
+def memory_merge() -> bool | None:
+    """Whether KSM may merge this process's memory; None where the kernel has no such thing."""
+    is_merged = _libc.prctl(_PR_GET_MEMORY_MERGE, 0, 0, 0, 0)
+    return bool(is_merged) if is_merged >= 0 else None
+
+
+def set_memory_merge(wanted: bool) -> None:
+    """Let KSM merge this process's memory, or take apart what is merged. Raises OSError."""
+    _check(_libc.prctl(_PR_SET_MEMORY_MERGE, int(wanted), 0, 0, 0), "prctl memory_merge")
 
 
 def no_new_privileges() -> None:
