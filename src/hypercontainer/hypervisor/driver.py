@@ -232,16 +232,13 @@ def check(machine: Machine, features: Features) -> None:
             f"{features.name} ({machine.accel}) has {features.cpus} CPU, not {machine.cpus}: ask"
             f" for {features.cpus}"
         )
-    if machine.share and not features.shares:
-        raise NotSupported(
-            f"{features.name} ({machine.accel}) can't give a virtual machine directories: use"
-            " images, and volumes of the driver disk"
-        )
     if machine.share and machine.share_driver not in features.shares:
-        ways = " or ".join(features.shares)
+        remedy = "use images, and volumes of the driver disk"
+        if features.shares:
+            remedy = f"it does by {' or '.join(features.shares)}"
         raise NotSupported(
             f"{features.name} ({machine.accel}) can't give a virtual machine directories by"
-            f" {machine.share_driver}: it does by {ways}"
+            f" {machine.share_driver}: {remedy}"
         )
     if machine.network == "user" and not features.user_network:
         raise NotSupported(
