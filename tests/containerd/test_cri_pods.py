@@ -1,5 +1,6 @@
 """Pods of Kubernetes: containerd's CRI plugin, asked as kubelet asks it."""
 
+import os
 import re
 import time
 
@@ -140,6 +141,22 @@ def test_limits_and_overhead(cri: CRI) -> None:
     cri.call("UpdateContainerResources", container_id=box.id, linux=update["resources"])
     group = box.said("sh", "-c", "cat /sys/fs/cgroup/memory.max")
     assert group == f"{200 * MIB}\n"
+
+
+def test_a_container_that_needs_more_than_the_pod_has(cri: CRI) -> None:
+    """It joins, or its limits are raised: the machine gets what is missing."""
+    limits = {"cpu_period": 100000, "cpu_quota": 50000, "memory_limit_in_bytes": 48 * MIB}
+    pod = cri.pod(linux={"resources": limits})
+    small = pod.run("small", "sleep", "1000", linux={"resources": limits})
+    assert small.said("nproc") == "1\n"
+    more = {"cpu_period": 100000, "cpu_quota": 100000, "memory_limit_in_bytes": 300 * MIB}
+    big = pod.run("big", "sleep", "1000", linux={"resources": more})
+    assert big.said("nproc") == f"{min(2, os.cpu_count() or 1)}\n"
+    for size in (250, 450):
+        big.said("dd", "if=/dev/zero", "of=/dev/null", f"bs={size}M", "count=1")
+        update = {"memory_limit_in_bytes": 500 * MIB}
+        cri.call("UpdateContainerResources", container_id=big.id, linux=update)
+    assert small.said("echo", "on") == "on\n"
 
 
 def test_statistics(cri: CRI) -> None:

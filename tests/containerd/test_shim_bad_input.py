@@ -1,5 +1,6 @@
 """What a shim answers to wrong requests: the proper status, and it goes on."""
 
+import json
 import os
 import socket
 import struct
@@ -93,6 +94,22 @@ def test_limits_that_fit(containerd_module: Containerd, running: tuple[str, Shim
     assert stats.type_url == "io.containerd.cgroups.v2.Metrics"
     listed = containerd_module.check("task", "metrics", cid)
     assert "33" in listed.split()
+
+
+def test_limits_above_what_the_vm_has(
+    containerd_module: Containerd, running: tuple[str, Shim]
+) -> None:
+    """It began with 128 MiB and a CPU, and gets what is missing as far as the host has it."""
+    cid, shim = running
+    limits = {"memory": {"limit": 300 << 20}, "cpu": {"quota": 150_000, "period": 100_000}}
+    resources = AnyMessage(value=json.dumps(limits).encode())
+    shim.do("Update", pb.UpdateTaskRequest(id=cid, resources=resources))
+    script = "nproc; awk '/MemTotal/ {print ($2 > 300 * 1024)}' /proc/meminfo"
+    look = ("task", "exec", "--exec-id", "look", cid, "sh", "-c", script)
+    assert containerd_module.check(*look).split() == [str(min(2, os.cpu_count() or 1)), "1"]
+    resources = AnyMessage(value=b'{"memory": {"limit": 1125899906842624}}')
+    with pytest.raises(CallError, match="MiB that this machine has"):
+        shim.do("Update", pb.UpdateTaskRequest(id=cid, resources=resources))
 
 
 def test_garbage_on_the_socket(running: tuple[str, Shim]) -> None:

@@ -96,10 +96,13 @@ async def test_memory_that_a_clone_frees_comes_back(
             store.remove(name)
 
 
+@pytest.mark.usefixtures("virtio_mem")
 async def test_memory_that_a_booted_guest_frees_comes_back(
     tmp_path: Path, disks: vms.Disks
 ) -> None:
-    async with vms.sandbox(tmp_path, memory_mib=320) as client:
+    """What was plugged too: without that, the process would not have room."""
+    async with vms.sandbox(tmp_path, memory_mib=96) as client:
+        assert await client.grow(320) == 96 + 256
         await _allocate_and_free(client, disks)
 
 

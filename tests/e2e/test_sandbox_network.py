@@ -97,7 +97,7 @@ class Guest:
     """What a container in the VM's network namespace sees."""
 
     def __init__(self, client: SandboxClient) -> None:
-        self._client = client
+        self.client = client
         self._count = 0
 
     async def sh(self, script: str) -> str:
@@ -105,7 +105,7 @@ class Guest:
         sets = ("bounding", "effective", "permitted")
         capabilities = dict.fromkeys(sets, _CAPABILITIES)
         ran = await execute(
-            self._client,
+            self.client,
             "box",
             f"e{self._count}",
             process("sh", "-c", script, capabilities=capabilities),
@@ -197,6 +197,18 @@ async def test_a_card_that_comes_and_goes(tmp_path: Path, networks: Networks) ->
             await networks.until_taps(1)
         assert (await guest.sh("ls /sys/class/net")).split() == ["eth0", "lo"]
         assert "1 packets received" in await guest.sh("ping -c 1 -w 10 10.77.0.1")
+
+
+@pytest.mark.usefixtures("virtio_mem", "two_cpus")
+async def test_a_card_after_memory_and_a_cpu(tmp_path: Path, networks: Networks) -> None:
+    """Its registers and interrupts find their place in the VM that grew."""
+    async with following(tmp_path, networks) as guest:
+        assert await guest.client.grow(200) == 256
+        assert await guest.client.plug_cpus(2) == 2
+        networks.connect("web1", "02:77:00:00:01:02", "1")
+        await guest.until("ip address", "web1", "10.77.1.2/24")
+        for target in ("10.77.1.1", "10.77.0.1"):
+            assert "1 packets received" in await guest.sh(f"ping -c 1 -w 10 {target}")
 
 
 async def test_nothing_is_left(tmp_path: Path, networks: Networks) -> None:
