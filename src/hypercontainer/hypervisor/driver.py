@@ -148,6 +148,10 @@ class Monitor(Protocol):
         """
         self._refuse("get more CPUs while it runs: stop it, and start it with what it needs")
 
+    async def plugged_cpus(self) -> int:
+        """How many CPUs the machine has, whether the guest uses them or not."""
+        self._refuse("be saved")
+
     async def version(self) -> str:
         """The VMM's version, with the distribution's own."""
         self._refuse("be saved")

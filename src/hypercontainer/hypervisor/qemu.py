@@ -287,6 +287,14 @@ class Qemu(Monitor):
         async with self._lock:
             await qemu_cpus.plug(self._execute, count)
 
+    async def plugged_cpus(self) -> int:
+        """How many CPUs the machine has. Raises VMError."""
+        from . import qemu_cpus
+
+        if not self._machine.most_cpus:
+            return self._machine.cpus
+        return await qemu_cpus.plugged(self._execute)
+
     async def pause(self) -> None:
         """Stop the virtual CPUs."""
         await self._execute("stop")

@@ -22,5 +22,10 @@ async def plug(execute: Execute, count: int) -> None:
         raise VMError(f"QEMU has room for {len(slots)} CPUs, not for {count}")
 
 
+async def plugged(execute: Execute) -> int:
+    """How many CPUs there are. Raises VMError."""
+    return sum("qom-path" in slot for slot in await execute("query-hotpluggable-cpus"))
+
+
 def _place(slot: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(slot["props"].get(f"{kind}-id", 0)) for kind in ("socket", "core", "thread"))

@@ -109,8 +109,8 @@ class Resumption:
 
     async def _load(self, sandbox: "Sandbox", bound: float) -> None:
         vm, saved = sandbox.vm, self._saved
-        if saved["cpus"] > vm.machine.cpus:
-            await vm.monitor.plug_cpus(saved["cpus"])
+        if saved["plugged_cpus"] > vm.machine.cpus:
+            await vm.monitor.plug_cpus(saved["plugged_cpus"])
         sandbox.has_cpus(saved["cpus"])
         for disk in saved["disks"]:
             await sandbox.disks.restore(disk, self._request["disks"][disk["path"]])

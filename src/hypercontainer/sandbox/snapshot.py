@@ -64,6 +64,14 @@ async def take(
     Raises NotRunning, NotSupported, Conflict, NotFound (a disk), NoSpace, Timeout, VMError; the
     VM goes on then.
     """
+    # What is being plugged would belong to the machine, and not be known.
+    async with sandbox.growing:
+        return await _take(sandbox, directory, memory, disks=disks, stay=stay)
+
+
+async def _take(
+    sandbox: "Sandbox", directory: str, memory: int, *, disks: bool, stay: bool
+) -> dict[str, Any]:
     _check(sandbox)
     vm = sandbox.vm
     frozen: list[str] = []
@@ -243,6 +251,7 @@ async def _describe(sandbox: "Sandbox", frozen: list[str]) -> dict[str, Any]:
         "format": FORMAT,
         "machine": {"qemu": await vm.monitor.version(), **fingerprint(vm.machine)},
         "cpus": sandbox.cpus,
+        "plugged_cpus": await vm.monitor.plugged_cpus(),
         "config": sandbox.config.to_json(),
         "guest": vm.guest,
         "disks": sandbox.disks.to_json(),
