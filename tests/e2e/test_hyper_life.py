@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hypercontainer.errors import HyperError
+from hypercontainer.errors import BadRequest, HyperError
 from tests.e2e.command_line import Hyper, until
 from tests.e2e.hyperd_process import Hyperd
 
@@ -165,7 +165,16 @@ def test_update_of_a_vm_that_runs(hyper: Hyper, hyperd: Hyperd) -> None:
     total = int(hyper.text("exec", "small", "awk", "/MemTotal/ {print $2}", "/proc/meminfo"))
     assert total > 200 << 10
     assert client.inspect_container("small")["HostConfig"]["Memory"] == 200 << 20
-    hyper.text("rm", "-f", "small")
+    # And of which one that joins may take more.
+    joins = {"image": "busybox", "name": "joins", "resources": {"memory": "400m"}}
+    pod = client.inspect_container("small")["Pod"]
+    client.create_container(pod, joins)
+    total = int(hyper.text("exec", "small", "awk", "/MemTotal/ {print $2}", "/proc/meminfo"))
+    assert total > 400 << 10
+    for wrong in ({"memory": "800g"}, {"cpus": 60}):
+        with pytest.raises(BadRequest, match=r"is more than the \d+"):
+            client.create_container(pod, {**joins, "name": "big", "resources": wrong})
+    hyper.text("rm", "-f", "small", "joins")
 
 
 @pytest.mark.usefixtures("two_cpus")

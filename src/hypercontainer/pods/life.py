@@ -12,7 +12,7 @@ from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, Not
 from ..sandbox import SandboxClient, vm_memory
 from .creation import whole
 from .depends import left_needing, rename_dependency, with_dependencies
-from .limits import NANO, Limits, changed
+from .limits import NANO, Limits, changed, read_limits
 from .model import Container, Pod, Status
 from .names import check_name
 from .reading import Node
@@ -132,6 +132,30 @@ def _vm_size(pod: Pod, node: Node) -> dict[str, int]:
     }
     wanted.done()
     return {**size, **{key: value for key, value in changes.items() if value}}
+
+
+async def make_room(service: "PodService", pod: Pod, raw: dict[str, Any]) -> None:
+    """Let a VM that runs have what a container (its specification) may take that is to join.
+
+    Called with the pod's lock held. Raises HyperError.
+    """
+    if pod.client is None or not isinstance(raw, dict):
+        return
+    limits = read_limits(Node(raw, f"containers[{len(pod.containers)}]"))
+    had = {"vcpu": pod.spec.vcpu, "memory": pod.spec.memory}
+    size = dict(had)
+    if limits.memory > size["memory"] << 20:
+        size["memory"] = vm_memory(limits.memory)
+    cpus = max(size["vcpu"], -(-limits.nano_cpus // NANO))
+    if (cpus, size["memory"]) == (had["vcpu"], had["memory"]):
+        return
+    # Whatever is wrong with it is said before.
+    most = {"vcpu": min(cpus, MAX_VCPU), "memory": min(size["memory"], MAX_MEMORY_MIB)}
+    parse_pod({**_without(whole(pod, raw), "resource"), "resource": most})
+    await _resize(pod, pod.client, size, limits)
+    pod.raw = {**_without(pod.raw, "resource"), "resource": size}
+    pod.spec = replace(pod.spec, vcpu=size["vcpu"], memory=size["memory"])
+    service.store.save_pod(pod)
 
 
 async def _resize(pod: Pod, client: SandboxClient, size: dict[str, int], limits: Limits) -> None:

@@ -14,7 +14,7 @@ from ..networks import Networks
 from ..sandbox import ExitStatus, SandboxClient, VMConfig, Zygote
 from ..system.tasks import Tasks
 from ..volumes import VolumeStore
-from . import oci, recovery, removing
+from . import life, oci, recovery, removing
 from .copies import Copies
 from .creation import check_architecture, container_of, named, named_container, whole, with_network
 from .depends import needs_start, with_dependencies
@@ -175,6 +175,7 @@ class PodService(Registry):
         async with pod.lock:
             if self.pods.get(pod.id) is not pod:
                 raise NotFound(f"no such pod: {pod.id}")
+            await life.make_room(self, pod, raw)
             spec = parse_pod(whole(pod, raw))
             own = named_container(self, pod, spec.containers[-1])
             container = container_of(self.images, pod, own, raw, now())
