@@ -36,6 +36,15 @@ def test_cpus(docker: Docker) -> None:
     assert sh(docker, "--cpus", "2", script="nproc") == "2\n"
 
 
+def test_an_update_above_what_the_vm_has(docker: Docker) -> None:
+    """It began with 128 MiB and a CPU, and gets what is missing."""
+    name = docker.start(IMAGE, "sleep", "1000")
+    script = "nproc; awk '/MemTotal/ {print ($2 > 300 * 1024)}' /proc/meminfo"
+    assert docker.check("exec", name, "sh", "-c", script) == "1\n0\n"
+    docker.check("update", "-m", "300m", "--memory-swap", "300m", "--cpus", "1.5", name)
+    assert docker.check("exec", name, "sh", "-c", script) == "2\n1\n"
+
+
 def test_cpu_shares_and_set_on_the_host(docker: Docker) -> None:
     name = docker.start("--cpu-shares", "512", "--cpuset-cpus", "0", IMAGE, "sleep", "1000")
     with open(f"/proc/{docker.vmm(name)}/status") as file:
