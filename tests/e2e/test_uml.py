@@ -65,6 +65,9 @@ async def test_a_container_and_its_exit_code(vm: SandboxClient, disks: Disks) ->
     assert ran.stdout == data
     assert ran.stderr.startswith(b"6.")
     assert ran.status.code == 7
+    # What ends the VM when its kernel does it is nothing but a signal in the guest.
+    ran = await run(vm, disks.rootfs(), "sh", "-c", "sh -c 'kill -ABRT $$'; echo $?")
+    assert ran.stdout == b"134\n"
 
 
 async def test_far_more_than_a_line_holds_goes_both_ways(vm: SandboxClient, disks: Disks) -> None:
