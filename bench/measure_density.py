@@ -37,18 +37,15 @@ def measure() -> Iterator[Result]:
         raise RuntimeError(trouble)
     with hyperd("use", merge=MERGE) as hyper:
         hyper("run", "--rm", "busybox", "true")
-        starts = [1000 * hyper.timed("run", "-d", *_SLEEP) for _ in range(VMS)]
-        names = hyper("list", "-q").split()
-        if len(names) != VMS:
-            raise RuntimeError(f"{len(names)} of {VMS} containers run")
-        for name in names:
-            hyper("exec", name, "true")
-        busy = _taken(hyper)
-        time.sleep(_REST)
-        if MERGE != merging.OFF:
-            _wait_for_scans()
-        taken, sizes = _taken(hyper), _sizes(hyper)
-        hyper("rm", "-f", *names)
+        try:
+            starts = [1000 * hyper.timed("run", "-d", *_SLEEP) for _ in range(VMS)]
+            busy = _answering(hyper)
+            time.sleep(_REST)
+            if MERGE != merging.OFF:
+                _wait_for_scans()
+            taken, sizes = _taken(hyper), _sizes(hyper)
+        finally:
+            hyper("rm", "-f", *hyper("list", "-aq").split())
         rate = _rate(hyper)
     yield Result("clones alive at once, each answering an exec", "VMs", [VMS], key="vms")
     yield Result("memory of each right after (PSS)", "MB", [busy / 1e6], key="pss_mb_busy_vm")
@@ -66,6 +63,16 @@ def measure() -> Iterator[Result]:
     ratio = statistics.median(last) / statistics.median(first)
     yield Result("the last against the first", "times", [ratio], at_most=1.5)
     yield Result("starts a second, as many at once as cores", "1/s", [rate], key="starts_per_s")
+
+
+def _answering(hyper: Hyper) -> float:
+    """Bytes of each VM right after each has answered an exec. Raises RuntimeError."""
+    names = hyper("list", "-q").split()
+    if len(names) != VMS:
+        raise RuntimeError(f"{len(names)} of {VMS} containers run")
+    for name in names:
+        hyper("exec", name, "true")
+    return _taken(hyper)
 
 
 def _wait_for_scans() -> None:
