@@ -169,9 +169,13 @@ static int set_seccomp(const struct process_spec *spec, struct failure *failure)
 
 static int drop_bounding(uint64_t keep, struct failure *failure)
 {
-    for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-        if (!(keep >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-            return fail_errno(failure, "capability bounding set");
+    for (int cap = 0; cap < 64; cap++) {
+        if (keep >> cap & 1 || !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+            continue;
+        if (errno == EINVAL) /* it is above the kernel's last */
+            break;
+        return fail_errno(failure, "capability bounding set");
+    }
     return 0;
 }
 
