@@ -23,6 +23,7 @@
 #define SHARE_WAIT_MS 10000
 #define MEMORY_DRIVER "/sys/bus/virtio/drivers/virtio_mem"
 #define XEN_BALLOON "/sys/devices/system/xen_memory"
+#define XEN_PLUGS "/proc/sys/xen/balloon/hotplug_unpopulated"
 
 /* Mix the host's bytes in, credited, and have the kernel's generator reseed. */
 static int add_entropy(const struct pod_spec *spec, struct failure *failure)
@@ -141,10 +142,13 @@ int pod_online_cpus(unsigned cpus, struct failure *failure)
 
 int pod_online_memory(struct failure *failure)
 {
-    if (access(MEMORY_DRIVER, F_OK) < 0 && access(XEN_BALLOON, F_OK) < 0)
-        return fail(failure, FAIL_SETUP, "the guest kernel has no driver of virtio-mem");
+    bool xen = !access(XEN_BALLOON, F_OK);
     pci_rescan_memory();
     write_each("/sys/devices/system/memory", "memory", "state", "online");
     boot_reserve_memory();
+    if (xen && access(XEN_PLUGS, F_OK) < 0)
+        return fail(failure, FAIL_SETUP, "the guest kernel's balloon of Xen plugs no memory");
+    if (!xen && access(MEMORY_DRIVER, F_OK) < 0)
+        return fail(failure, FAIL_SETUP, "the guest kernel has no driver of virtio-mem");
     return 0;
 }

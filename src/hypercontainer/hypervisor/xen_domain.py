@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 
 from ..errors import VMError
 from ..system import processes
@@ -131,9 +132,16 @@ def orphans(store: XenStore) -> dict[int, str]:
 def sweep(store: XenStore) -> list[str]:
     """End the domains that are nobody's any more; their names. Raises VMError."""
     found = orphans(store)
-    for number in found:
+    for number, name in found.items():
         destroy(store, number)
+        forget_log(name)
     return list(found.values())
+
+
+def forget_log(name: str) -> None:
+    """Remove what Xen keeps of the QEMU that served a domain's share."""
+    with suppress(OSError):
+        os.unlink(f"/var/log/xen/qemu-dm-{name}.log")
 
 
 def memory_mib(domain: int) -> int:

@@ -251,6 +251,7 @@ class _Keeper:
         if self._store.read(f"/local/domain/{self._domain}/name") == self._name:
             xen_domain.destroy(self._store, self._domain)
         xen_devices.forget_domain(self._store, self._domain)
+        xen_domain.forget_log(self._name)
         self._end_xl()
 
     def _end_xl(self) -> None:

@@ -381,8 +381,10 @@ class Sandbox:
                 self._own[key] = value
                 self.save()
         if memory_mib is not None:
-            # What containers may take follows.
-            await self.vm.request(Code.ONLINECPUMEM)
+            # What containers may take follows, even where the guest then says that it can't take
+            # more than it started with.
+            with suppress(HyperError):
+                await self.vm.request(Code.ONLINECPUMEM)
 
     def keep_paused(self, frozen: list[str]) -> None:
         """The VM stands still, with containers that are frozen in it."""
