@@ -114,15 +114,15 @@ class Hyperd:
             *flags,
         ]
 
-    def start(self, *flags: str) -> None:
-        """Start it and wait until it answers."""
+    def start(self, *flags: str, bound: float = 20.0) -> None:
+        """Start it and wait until it answers, `bound` seconds on a machine that is real."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, *self.command("--nondaemon", *flags)],
                 stderr=log,
                 env={**os.environ, **self.environment},
             )
-        wait_until(self._answers, "hyperd's answer")
+        wait_until(self._answers, "hyperd's answer", bound)
 
     def _answers(self) -> bool:
         assert self.process is not None

@@ -26,6 +26,8 @@ ENGINES = ("xenpv", "xen")
 # Debian's kernel fits in this too. An emulated guest of an emulated machine takes its time.
 SIZE = 256
 BOOT = 500.0
+# For wait_until. The emulation of a busy host gives the first imports little time.
+START = 80.0
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -220,7 +222,7 @@ def hyperd(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[NetHyperd
         daemon = NetHyperd(tmp_path, host)
         try:
             daemon.config.write_text(f"Hypervisor = {engine}\nBootTimeout = 500\n")
-            daemon.start()
+            daemon.start(bound=START)
             daemon.load_image()
             yield daemon
         finally:
@@ -240,7 +242,7 @@ def test_a_pod_of_two_containers_and_a_restart_of_hyperd(hyperd: NetHyperd) -> N
     gateway = hyperd.settings_of(first)["Gateway"]
     assert hyperd.execute(first, "ping", "-c1", "-w60", gateway)[0] == 0
     hyperd.end()
-    hyperd.start()
+    hyperd.start(bound=START)
     assert hyperd.execute(second, "echo", "still here") == (0, "still here\n")
     hyperd.client.stop_container(second, timeout=0)
     assert hyperd.state_of(second)["ExitCode"] == 137
