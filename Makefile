@@ -167,6 +167,7 @@ lab: setup kernel
 # A Debian that is Xen's dom0.
 lab-xen: setup kernel
 	@tools/setup lab
+	@$(MAKE) --no-print-directory hyperkernel-xen
 	$(PYTHON) -m lab xen $(ARGS)
 
 test-conformance: setup kernel

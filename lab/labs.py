@@ -15,7 +15,7 @@ class Hypervisor(NamedTuple):
 
 class Lab(NamedTuple):
     """A lab. `cpu` is QEMU's -cpu, `set_up` a shell script, `tests` arguments for pytest,
-    `environment` what the tests find in theirs."""
+    `environment` what the tests find in theirs, `kernels` the flavours of guest kernels there."""
 
     name: str
     packages: tuple[str, ...]
@@ -25,6 +25,7 @@ class Lab(NamedTuple):
     environment: dict[str, str]
     tests: tuple[str, ...]
     hypervisor: Hypervisor | None = None
+    kernels: tuple[str, ...] = ("",)
 
     def wanted(self) -> Wanted:
         """The system to be built: what the project needs, and what only this lab does."""
@@ -109,6 +110,7 @@ xl info >/dev/null
 """,
     environment={},
     tests=("tests/lab/test_xen.py",),
+    kernels=("", "xen"),
 )
 
 LABS = {lab.name: lab for lab in (_KVM, _XEN)}

@@ -4,9 +4,10 @@ import compileall
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hypercontainer.errors import NotFound
 from hypercontainer.guest import kernel
 
 from . import layers
@@ -47,15 +48,15 @@ def _python_files(base: Path, library: Path) -> Iterator[Path]:
     yield from (path for path in library.iterdir() if path.name != "site-packages")
 
 
-def checkout(target: Path) -> None:
-    """Make `target` a layer of the checkout's files as they are now, and of the guest kernel.
+def checkout(target: Path, flavours: Sequence[str]) -> None:
+    """Make `target` a layer of the checkout's files as they are now, and of guest kernels.
 
     Raises LabError.
     """
     # An emulated CPU takes minutes to compile all that the tests import.
     for name in ("src", "tests"):
         compileall.compile_dir(str(REPOSITORY / name), quiet=2)
-    layers.of_paths(target, [*_checkout_files(), *_guest_files()], frozenset())
+    layers.of_paths(target, [*_checkout_files(), *_guest_files(flavours)], frozenset())
 
 
 def _checkout_files() -> Iterator[tuple[Path, Path]]:
@@ -74,12 +75,15 @@ def _checkout_files() -> Iterator[tuple[Path, Path]]:
     return ((path, path) for path in found if path.exists())
 
 
-def _guest_files() -> Iterator[tuple[Path, Path]]:
-    """The guest kernels, for QEMU and for Xen, and the initrd, at the default place."""
+def _guest_files(flavours: Sequence[str]) -> Iterator[tuple[Path, Path]]:
+    """The guest kernels and the initrd, at the default place."""
     place = Path(kernel.CACHE)
     found = {}
-    for flavour in ("", "xen"):
-        image = kernel.find(flavour=flavour)
+    for flavour in flavours:
+        try:
+            image = kernel.find(flavour=flavour)
+        except NotFound as error:
+            raise LabError(error.message) from None
         if image.kind == "distribution":
             found[place / "distribution"] = Path(image.kernel).resolve().parent
         else:

@@ -42,7 +42,7 @@ def run(lab: Lab, arguments: list[str], *, shell: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="hyper-lab-", dir="/var/tmp") as name:
         work = Path(name)
         checkout = work / "checkout.squashfs"
-        project.checkout(checkout)
+        project.checkout(checkout, lab.kernels)
         initramfs = work / "initramfs"
         initramfs.write_bytes(image.initramfs())
         boot = _boot(lab, image, initramfs, [image.root, python, checkout])
