@@ -102,7 +102,7 @@ _XEN = Lab(
     set_up="""\
 set -e
 modprobe -a xen-evtchn xen-gntdev xen-gntalloc xen-blkback xen-netback xenfs tun loop
-modprobe -a sch_ingress sch_htb cls_u32 act_mirred
+modprobe -a sch_ingress sch_htb cls_u32 act_mirred nf_tables nft_chain_nat nft_masq nft_ct
 mount -t xenfs xenfs /proc/xen
 mkdir -p /run/xen /var/log/xen
 /etc/init.d/xen start

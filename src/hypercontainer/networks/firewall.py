@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterable
 
 from ..errors import HyperError
+from ..system.patience import slowness
 from .model import Network
 from .rules import Target, removal, ruleset
 
@@ -57,14 +58,13 @@ def _nft(text: str) -> None:
 
 
 def _run(*argv: str, text: str = "") -> str:
+    bound = _COMMAND_BOUND * slowness()
     try:
-        done = subprocess.run(
-            argv, input=text, capture_output=True, text=True, timeout=_COMMAND_BOUND
-        )
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=bound)
     except FileNotFoundError:
         raise HyperError(f"{argv[0]} not found: install nftables, or set DisableIptables") from None
     except subprocess.TimeoutExpired:
-        raise HyperError(f"{argv[0]}: no answer in {_COMMAND_BOUND:.0f} s") from None
+        raise HyperError(f"{argv[0]}: no answer in {bound:.0f} s") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it gave no reason"])[0]
         raise HyperError(f"{' '.join(argv)}: {last}")

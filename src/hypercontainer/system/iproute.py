@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 from ..errors import HyperError
+from .patience import slowness
 
 _COMMAND_BOUND = 10.0
 _PACKAGES = {"nft": "nftables"}
@@ -16,15 +17,14 @@ _PACKAGES = {"nft": "nftables"}
 
 def run(*argv: str, text: str | None = None) -> str:
     """Run a command of iproute2, or nft, `text` on its stdin. Raises HyperError: what it said."""
+    bound = _COMMAND_BOUND * slowness()
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=_COMMAND_BOUND, input=text
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=bound, input=text)
     except FileNotFoundError:
         package = _PACKAGES.get(argv[0], "iproute2")
         raise HyperError(f"{argv[0]} not found: install {package}") from None
     except subprocess.TimeoutExpired:
-        raise HyperError(f"{' '.join(argv)}: no answer in {_COMMAND_BOUND:.0f} s") from None
+        raise HyperError(f"{' '.join(argv)}: no answer in {bound:.0f} s") from None
     if done.returncode != 0:
         raise HyperError(f"{' '.join(argv)}: {done.stderr.strip()}")
     return done.stdout
