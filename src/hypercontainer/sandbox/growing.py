@@ -34,6 +34,10 @@ async def grow(sandbox: "Sandbox", total_mib: int) -> int:
         if sandbox.status != "running":
             raise NotRunning(f"the virtual machine is {sandbox.status}: it can't get more memory")
         began_with = vm.machine.memory_mib
+        if total_mib <= began_with:
+            # Some was taken away, which nothing is to be plugged for.
+            await sandbox.set_vm_size(None, total_mib)
+            return sandbox.memory_mib
         wanted = memory_sizes.plugged_for(total_mib, began_with)
         if wanted > memory_sizes.most_plugged(host):
             most = began_with + memory_sizes.most_plugged(host)
