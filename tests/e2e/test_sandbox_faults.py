@@ -14,7 +14,7 @@ import pytest
 from hypercontainer.errors import BadRequest, Conflict, HyperError, NotFound, VMError
 from hypercontainer.guest import kernel
 from hypercontainer.sandbox import SandboxClient, VMConfig, connect, launch, read_state
-from hypercontainer.system import processes
+from hypercontainer.system import memfd, processes
 from hyperkernel.initrd import initrd
 from tests.e2e import leaks
 from tests.e2e.engine import ACCEL, SLOWNESS
@@ -397,9 +397,13 @@ async def test_qemu_has_no_more_rights_than_it_needs(tmp_path: Path, share: bool
         pid = (await client.info())["vmm_pid"]
         status = Path(f"/proc/{pid}/status").read_text()
         caught_in_jail(status, Path(f"/proc/{pid}/root"), share=share)
-        descriptors = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+        descriptors = {path: os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
         known = ("/dev/", str(client.state_dir / "share"))
-        assert not [d for d in descriptors if d.startswith("/") and not d.startswith(known)]
+        files = [p for p, d in descriptors.items() if d.startswith("/") and not d.startswith(known)]
+        assert {descriptors[path] for path in files} <= {"/memfd:hyper-starter (deleted)"}
+        for path in files:
+            with path.open("rb") as file:
+                assert memfd.sealed(file.fileno())
 
 
 async def test_two_vms_have_users_of_their_own(tmp_path: Path) -> None:

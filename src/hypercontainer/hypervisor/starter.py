@@ -23,14 +23,38 @@ _DWORDS = mptable.POINTER_SIZE // 4
 
 
 def new(machine: Machine) -> int:
-    """A descriptor of the program for a machine that can get CPUs. Raises VMError, OSError."""
+    """A descriptor of the program for a machine that can get CPUs, which nobody can change.
+
+    Raises VMError.
+    """
     entry = elf.pvh_entry(machine.kernel)
     if entry is None:
         raise VMError(f"{machine.kernel} is no longer a kernel that is entered by PVH")
-    content = program(machine.most_cpus, entry)
-    fd = memfd.new("hyper-starter", len(content))
+    return _file_of(program(machine.most_cpus, entry))
+
+
+def _file_of(content: bytes) -> int:
+    try:
+        fd = memfd.new("hyper-starter", len(content))
+    except OSError:
+        return _file_on_disk(content)
     os.pwrite(fd, content, 0)
+    memfd.seal(fd)
     return fd
+
+
+def _file_on_disk(content: bytes) -> int:
+    """Where memfds are refused, as in some containers."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o444)
+            return os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise VMError(f"the program that starts the kernel can't be kept: {error}") from None
 
 
 def program(cpus: int, kernel_entry: int) -> bytes:
