@@ -34,9 +34,10 @@ def own_hyperd(tmp_path: Path) -> Iterator[Hyperd]:
 
 @pytest.fixture(scope="session")
 def hyperkernel() -> None:
-    """For what Debian's kernel can't do in a small VM: it takes twice the memory, and thrashes."""
+    """For what Debian's kernel is too large for: it takes twice the memory, four times the files,
+    and long to start."""
     if kernel.find().kind == "distribution":
-        pytest.skip("Debian's kernel needs more memory for this: run `make hyperkernel`")
+        pytest.skip("Debian's kernel is too large for this: run `make hyperkernel`")
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def build(directory: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def flash(tmp_path_factory: pytest.TempPathFactory) -> Flash:
+def flash(tmp_path_factory: pytest.TempPathFactory, hyperkernel: None) -> Flash:
     directory = tmp_path_factory.mktemp("flash")
     bios = build(directory / "build")
     image = kernel.find()

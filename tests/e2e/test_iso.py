@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.errors import BadRequest
 from hypercontainer.guest import kernel, spec
 from hypercontainer.guest.connection import ControlConnection
 from hypercontainer.guest.protocol import Code
@@ -32,14 +31,10 @@ LAYER, UPPER = 1, 4
 
 
 @pytest.fixture
-def image(tmp_path: Path) -> Path:
+def image(tmp_path: Path, hyperkernel: None) -> Path:
     found = kernel.find()
-    try:
-        packed = iso.kernel_of(found)
-    except BadRequest as error:
-        pytest.skip(f"{error.message}: run `make hyperkernel`")
     made = tmp_path / "hyper.iso"
-    iso.make(made, packed, Path(found.initrd))
+    iso.make(made, iso.kernel_of(found), Path(found.initrd))
     return made
 
 

@@ -28,6 +28,7 @@ def _may_be_merged(pid: int) -> bool:
 
 
 @pytest.mark.asyncio
+@pytest.mark.usefixtures("hyperkernel")
 @pytest.mark.parametrize(
     ("wanted", "sandbox", "vm"),
     [("off", False, False), ("sandboxes", True, False), ("all", True, True)],

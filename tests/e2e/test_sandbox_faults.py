@@ -99,6 +99,7 @@ async def test_a_vmm_that_dies_during_the_boot_is_reported_within_a_second(
     assert "bad guest: silent" in caught.value.detail
 
 
+@pytest.mark.usefixtures("hyperkernel")
 async def test_a_guest_that_never_answers_is_given_up_in_time(
     tmp_path: Path, bad_initrd: str
 ) -> None:
