@@ -119,7 +119,7 @@ def test_disks_are_copied(daemon: NetHyperd) -> None:
     assert daemon.execute("disks", "cat", "/f", "/data/f") == (0, "new\nnew\n")
     # A copy that starts again runs its program on its own disks.
     daemon.client.restart_container(copy, 0)
-    assert daemon.execute(copy, "cat", "/data/f") == (0, "old\n")
+    wait_until(lambda: daemon.execute(copy, "cat", "/data/f") == (0, "old\n"), "its file")
     remove(daemon, copy, "disks")
     assert [v["Name"] for v in daemon.client.list_volumes()] == ["data"]
     daemon.client.remove_snapshot("disks")
