@@ -42,7 +42,7 @@ int main(void)
     return 0;
 }
 """
-_KEPT = ("-M", "-cpu", "-smp", "-m", "-kernel", "-append", "-bios")
+_KEPT = ("-M", "-accel", "-cpu", "-smp", "-m", "-kernel", "-append", "-bios")
 
 
 def measure() -> Iterator[Result]:
@@ -164,7 +164,7 @@ def bare_command(directory: Path) -> list[str]:
 
 def plain_command(tuned: list[str]) -> list[str]:
     """QEMU's command for the same kernel and initrd, without what we tuned."""
-    engine = _option(tuned, "-M")[1].partition("accel=")[2].partition(",")[0]
+    engine = _option(tuned, "-accel")[1].partition(",")[0]
     cpu = "host" if engine == "kvm" else "max"
     return [
         *(tuned[0], "-M", f"pc,accel={engine}", "-cpu", cpu, "-m", "128M"),
