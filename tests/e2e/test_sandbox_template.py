@@ -185,6 +185,10 @@ def test_templates_by_hand(templates: Path) -> None:
     (described,) = json.loads(hyper("ls", "--format", "json").stdout)
     assert (described["usable"], described["memory_mib"]) == (True, 96)
     assert "96 MiB" in hyper("ls").stdout
+    # What another VM may use stays when one more is made.
+    other = hyper("create", "--memory", "104", "--driver", ACCEL).stdout.strip()
+    assert hyper("ls", "-q").stdout.split() == [key, other]
+    assert hyper("rm", other).stdout.strip() == other
     missing = hyper("rm", "0123")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert missing.stderr.startswith("hyper: no such template: 0123")
