@@ -98,6 +98,7 @@ async def test_clones_differ_where_they_must(
 
 @pytest.mark.skipif(ARCHITECTURE != NATIVE, reason="only an x86 has a PIT")
 @pytest.mark.skipif(ACCEL != "tcg", reason="only an emulated CPU is started without its timer")
+@pytest.mark.usefixtures("hyperkernel")
 async def test_an_idle_clone_is_not_woken_by_the_pit(
     templates: Path, tmp_path: Path, disks: vms.Disks
 ) -> None:
