@@ -214,18 +214,25 @@ static void decode_time_offset(struct json *json, int item, struct time_offset *
         json_int_value(json, json_after(json, at), "nanoseconds", 0, 999999999);
 }
 
+uint8_t *decode_instructions(struct json *json, int object, const char *key, int most,
+                             size_t *size)
+{
+    char *text = json_string(json, object, key, JSON_OPTIONAL);
+    if (!text)
+        return NULL;
+    size_t length = strlen(text);
+    uint8_t *code = arena_alloc(json->arena, length / 4 * 3 + 4);
+    int64_t decoded = base64_decode(text, length, code);
+    if (decoded < 8 || decoded % 8 || decoded > 8 * most)
+        fail(json->failure, FAIL_BAD_REQUEST, "%s must be base64 of 1 to %d instructions", key,
+             most);
+    *size = decoded < 0 ? 0 : (size_t)decoded;
+    return code;
+}
+
 void decode_device_rules(struct json *json, int object, struct device_rules *rules)
 {
-    char *text = json_string(json, object, "device_rules", JSON_OPTIONAL);
-    if (!text)
-        return;
-    size_t length = strlen(text);
-    rules->code = arena_alloc(json->arena, length / 4 * 3 + 4);
-    int64_t size = base64_decode(text, length, rules->code);
-    if (size < 8 || size % 8 || size > 8 * 16384)
-        fail(json->failure, FAIL_BAD_REQUEST,
-             "device_rules must be base64 of 1 to 16384 instructions");
-    rules->size = size < 0 ? 0 : (size_t)size;
+    rules->code = decode_instructions(json, object, "device_rules", 16384, &rules->size);
 }
 
 /* Decode the items of the array `key` with FUNCTION into the array ITEMS. */

@@ -10,6 +10,9 @@ void decode_renewal(struct json *json, struct renewal_spec *spec);
 void decode_process(struct json *json, int object, struct process_spec *spec);
 void decode_pairs(struct json *json, int object, const char *key, struct pairs *pairs);
 void decode_cgroup(struct json *json, int object, struct pairs *pairs);
+/* Instructions in base64, `most` at the most; NULL when there is no `key`. */
+uint8_t *decode_instructions(struct json *json, int object, const char *key, int most,
+                             size_t *size);
 void decode_device_rules(struct json *json, int object, struct device_rules *rules);
 char *decode_path(struct json *json, int object, const char *key, int required);
 char *decode_machine_id(struct json *json);

@@ -93,16 +93,8 @@ static void decode_rlimits(struct json *json, int object, struct process_spec *s
 
 static void decode_seccomp(struct json *json, int object, struct process_spec *spec)
 {
-    char *text = json_string(json, object, "seccomp", JSON_OPTIONAL);
     spec->seccomp_flags = (unsigned)json_int(json, object, "seccomp_flags", 0, UINT32_MAX, 0);
-    if (!text)
-        return;
-    size_t length = strlen(text);
-    spec->seccomp = arena_alloc(json->arena, length / 4 * 3 + 4);
-    int64_t size = base64_decode(text, length, spec->seccomp);
-    if (size < 8 || size % 8 || size > 8 * 4096)
-        fail(json->failure, FAIL_BAD_REQUEST, "seccomp must be base64 of 1 to 4096 instructions");
-    spec->seccomp_size = size < 0 ? 0 : (size_t)size;
+    spec->seccomp = decode_instructions(json, object, "seccomp", 4096, &spec->seccomp_size);
 }
 
 static void decode_scheduling(struct json *json, int object, struct process_spec *spec)
