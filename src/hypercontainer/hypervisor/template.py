@@ -29,6 +29,11 @@ from .qemu_start import binary, command
 DIRECTORY = TEMPLATES
 MAX_TEMPLATES = 8
 MAX_BYTES = 1 << 30
+# What of a machine is kept with its template, from which `key` must come out again.
+_KEPT = (
+    *("kernel", "initrd", "bios", "cbfs", "accel", "cpus", "most_cpus", "memory_mib"),
+    *("append", "network", "architecture"),
+)
 _FORMAT = 1
 _HOLDER_FD = 3
 
@@ -181,18 +186,8 @@ def store(
         "holder_started": processes.start_time(holder),
         "state_size": os.stat(os.path.join(directory, "state")).st_size,
         "guest": guest,
-        "kernel": machine.kernel,
-        "initrd": machine.initrd,
-        "bios": machine.bios,
-        "cbfs": machine.cbfs,
-        "accel": machine.accel,
-        "cpus": machine.cpus,
-        "most_cpus": machine.most_cpus,
-        "memory_mib": machine.memory_mib,
-        "append": machine.append,
         "share": bool(machine.served),
-        "network": machine.network,
-        "architecture": machine.architecture,
+        **{name: getattr(machine, name) for name in _KEPT},
     }
     write_atomic(os.path.join(directory, "meta.json"), json.dumps(meta).encode())
     _clear(name)
@@ -290,20 +285,10 @@ def _stale(name: str) -> bool:
     try:
         machine = Machine(
             name="",
-            accel=meta["accel"],
-            cpus=meta["cpus"],
-            most_cpus=meta["most_cpus"],
-            memory_mib=meta["memory_mib"],
-            kernel=meta["kernel"],
-            initrd=meta["initrd"],
-            append=meta["append"],
             share="share" if meta["share"] else "",
-            network=meta["network"],
             user_id=0,
             jail="",
-            bios=meta["bios"],
-            cbfs=meta["cbfs"],
-            architecture=meta["architecture"],
+            **{name: meta[name] for name in _KEPT},
         )
         return key(machine) != name
     except (HyperError, OSError, KeyError):
