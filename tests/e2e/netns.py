@@ -99,6 +99,26 @@ class NetHyperd(Hyperd):
         """NetworkSettings of inspect."""
         return dict(self.client.inspect_container(container)["NetworkSettings"])
 
+    def outlives_a_restart(self, engine: str, *, bound: float = 20.0, **pod: Any) -> str:
+        """A pod of two containers in a VM of `engine` that reaches its gateway, and of which
+        hyperd, which may take `bound` seconds to start, loses nothing: its id."""
+        sleeper = {"image": "busybox", "command": ["sleep", "10000"]}
+        made = self.client.create_pod({"containers": [sleeper, sleeper], **pod})
+        first, second = made["Containers"]
+        self.client.start_pod(made["ID"])
+        assert self.vm_of(first)["Accel"] == engine
+        assert self.vm_of(first)["VmmPid"] == self.vm_of(second)["VmmPid"]
+        assert self.execute(first, "hostname")[1].strip() == made["ID"]
+        gateway = self.settings_of(first)["Gateway"]
+        assert self.execute(first, "ping", "-c1", "-w60", gateway)[0] == 0
+        self.end()
+        self.start(bound=bound)
+        assert self.execute(second, "echo", "still here") == (0, "still here\n")
+        self.client.stop_container(second, timeout=0)
+        assert self.state_of(second)["ExitCode"] == 137
+        assert self.execute(first, "true")[0] == 0
+        return str(made["ID"])
+
     def address_of(self, container: str) -> str:
         """The IPv4 address of a container."""
         return str(self.settings_of(container)["IPAddress"])

@@ -41,23 +41,9 @@ def test_hyper_run(hyperd: NetHyperd) -> None:
 
 
 def test_a_pod_of_two_containers_and_a_restart_of_hyperd(hyperd: NetHyperd) -> None:
-    sleeper = {"image": "busybox", "command": ["sleep", "10000"]}
-    made = hyperd.client.create_pod({"containers": [sleeper, sleeper]})
-    first, second = made["Containers"]
-    hyperd.client.start_pod(made["ID"])
-    assert hyperd.vm_of(first)["Accel"] == "uml"
-    assert hyperd.vm_of(first)["VmmPid"] == hyperd.vm_of(second)["VmmPid"]
-    assert hyperd.execute(first, "hostname")[1].strip() == made["ID"]
-    gateway = hyperd.settings_of(first)["Gateway"]
-    assert hyperd.execute(first, "ping", "-c1", "-w60", gateway)[0] == 0
-    hyperd.end()
-    hyperd.start()
-    assert hyperd.execute(second, "echo", "still here") == (0, "still here\n")
-    hyperd.client.stop_container(second, timeout=0)
-    assert hyperd.state_of(second)["ExitCode"] == 137
-    assert hyperd.execute(first, "true")[0] == 0
-    hyperd.client.stop_pod(made["ID"], timeout=0)
-    hyperd.client.remove_pod(made["ID"])
+    pod = hyperd.outlives_a_restart("uml")
+    hyperd.client.stop_pod(pod, timeout=0)
+    hyperd.client.remove_pod(pod)
     hyperd.nothing_left()
 
 
