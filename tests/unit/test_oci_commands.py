@@ -10,6 +10,7 @@ import pytest
 
 from hypercontainer.errors import BadRequest, NotSupported
 from hypercontainer.oci import bundle, events, update
+from hypercontainer.oci.arguments import Arguments
 from hypercontainer.oci.main import main, parser
 from hypercontainer.oci.parser import size
 from hypercontainer.oci.state import dumps, quick_state
@@ -49,8 +50,12 @@ def test_a_change_is_put_over_what_was() -> None:
     assert before == {"cpu": {"quota": 5, "period": 10}, "memory": {"limit": 7}}
 
 
+def _parsed(argv: list[str]) -> Arguments:
+    return parser().parse_args(argv, namespace=Arguments())
+
+
 def test_flags_of_update() -> None:
-    args = parser().parse_args(
+    args = _parsed(
         [
             *("update", "x", "--memory", "64M", "--memory-swap=-1", "--cpu-quota", "-1"),
             *("--cpuset-cpus", "0-1", "--pids-limit", "10"),
@@ -66,7 +71,7 @@ def test_flags_of_update() -> None:
 @pytest.mark.parametrize("flag", ["--cpu-rt-period", "--l3-cache-schema"])
 def test_flags_of_update_without_a_meaning_are_refused(flag: str) -> None:
     with pytest.raises(NotSupported, match=flag):
-        update._from_flags(parser().parse_args(["update", flag, "5", "x"]))
+        update._from_flags(_parsed(["update", flag, "5", "x"]))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ match, the last one counts, for each of read, write and mknod by itself
 for the devices that each container has.
 """
 
-import base64
+import binascii
 import struct
-from typing import Any
 
 from ..errors import BadRequest
+from ..quick.types import Any
 from .fields import read_integer, read_objects, read_text
 
 _WHERE = "linux.resources."
@@ -61,7 +61,7 @@ def device_program(resources: dict[str, Any]) -> str:
             break
     else:
         code += _return(0)
-    return base64.b64encode(b"".join(code)).decode()
+    return binascii.b2a_base64(b"".join(code), newline=False).decode()
 
 
 def _mask(access: str) -> int:

@@ -4,9 +4,8 @@
 absent or null gives the empty value. Each raises BadRequest.
 """
 
-from typing import Any, NoReturn
-
 from ..errors import BadRequest
+from ..quick.types import Any, NoReturn
 
 
 def _wrong(where: str, key: str, expected: str, value: Any) -> NoReturn:

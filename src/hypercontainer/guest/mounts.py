@@ -1,8 +1,7 @@
 """Mount options of OCI configurations (runtime-spec 1.1, config.md "Mounts") as mount(2) flags."""
 
-from typing import NamedTuple
-
 from ..errors import BadRequest
+from ..quick.types import NamedTuple
 from ..system import syscalls as sys
 
 _FLAGS: dict[str, tuple[bool, int]] = {

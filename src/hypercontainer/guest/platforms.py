@@ -1,8 +1,7 @@
 """The platforms that virtual machines can be of, in the words of Docker and OCI (`linux/arm64`)."""
 
-from typing import Any, NamedTuple
-
 from ..errors import NotSupported
+from ..quick.types import Any, NamedTuple
 
 NATIVE = "amd64"
 

@@ -1,13 +1,11 @@
 """linux.resources (config-linux.md "Control groups") as files of the guest's cgroup v2."""
 
-import re
-from typing import Any
-
 from ..errors import BadRequest
+from ..quick.types import Any
 from .fields import read_integer, read_object, read_objects, read_text
 
 _WHERE = "linux.resources."
-_FILE = re.compile(r"(?!cgroup\.)[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)+", re.ASCII)
+_FILE = r"(?!cgroup\.)[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)+"
 _PAGE_SIZES = ("64KB", "2MB", "32MB", "512MB", "1GB", "16GB")
 _MAX_VALUE = 4096
 
@@ -68,9 +66,13 @@ def cpu_weight(shares: int) -> int:
 
 
 def _unified(unified: dict[str, Any]) -> dict[str, str]:
+    if not unified:
+        return {}
+    import re
+
     files: dict[str, str] = {}
     for name, value in unified.items():
-        if not _FILE.fullmatch(name) or len(name) > 64:
+        if not re.fullmatch(_FILE, name, re.ASCII) or len(name) > 64:
             raise BadRequest(f"{_WHERE}unified: {name!r} is no file of a cgroup that may be set")
         if not isinstance(value, str) or len(value) > _MAX_VALUE:
             raise BadRequest(f"{_WHERE}unified.{name}: a short string is expected")

@@ -1,8 +1,7 @@
 """process.scheduler, process.ioPriority and linux.personality (runtime-spec 1.1) for the guest."""
 
-from typing import Any
-
 from ..errors import BadRequest
+from ..quick.types import Any
 from .fields import read_integer, read_object, read_text, read_texts
 
 # linux/sched.h and linux/sched/types.h

@@ -1,9 +1,7 @@
 """OCI configurations (runtime-spec 1.1 config.json) as messages to the guest."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from ..errors import BadRequest, NotSupported
+from ..quick.types import Any, Callable, Mapping
 from ..system.syscalls import MS_BIND, MS_RDONLY
 from .device_rules import device_program
 from .fields import (

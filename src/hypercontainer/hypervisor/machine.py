@@ -13,8 +13,6 @@ from ..system import processes
 # among the processes alive, so each VM has a user of its own.
 _FIRST_UID = 1879048192
 
-TEMPLATES = os.environ.get("HYPER_TEMPLATES", "/run/hyper/templates")
-
 
 def random_mac() -> str:
     """A locally administered unicast address, in the range that QEMU's cards have."""

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from ..errors import HyperError
 from ..system import memfd, processes, sparse
 from ..system.files import write_atomic
+from .directories import TEMPLATES
 from .driver import load
-from .machine import TEMPLATES, Ends, Machine, Vmm
+from .machine import Ends, Machine, Vmm
 from .qemu_start import binary, command
 
 DIRECTORY = TEMPLATES

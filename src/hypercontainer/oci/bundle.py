@@ -1,10 +1,10 @@
 """OCI bundles: a directory with config.json (runtime-spec 1.1)."""
 
-import json
 import os
-from typing import Any
 
 from ..errors import BadRequest, Conflict, NotSupported
+from ..quick import json
+from ..quick.types import Any
 
 _MAX_CONFIG = 4 << 20
 
@@ -70,6 +70,8 @@ def write_spec(bundle: str, *, rootless: bool = False) -> int:
     path = os.path.join(bundle, "config.json")
     if os.path.exists(path):
         raise Conflict(f"File {path} exists. Remove it first")
+    import json
+
     with open(path, "w") as file:
         json.dump(default_spec(), file, indent="\t")
     return 0

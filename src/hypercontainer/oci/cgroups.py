@@ -6,13 +6,13 @@ those of the VM. The container's limits are applied in the guest; the host's
 group gets what only the host can apply: the share of the CPUs and which.
 """
 
-import json
 import os
-from typing import Any
 
 from ..errors import BadRequest
 from ..guest.fields import read_integer, read_object, read_text
 from ..guest.resources import cpu_weight
+from ..quick import json
+from ..quick.types import Any
 from ..system import cgroups
 from ..system.files import write_atomic
 from . import records

@@ -1,37 +1,40 @@
 """`runv create` and `runv run`."""
 
-import argparse
 import os
-import signal
-from typing import Any
 
 from ..errors import BadRequest, NotSupported
-from . import bundle, making, records, terminal
+from ..quick import signals
+from ..quick.types import Any
+from . import bundle, making, records
+from .arguments import Arguments
 from .lifecycle import destroy, run_poststart, start_container
 from .making import Settings, Wanted
 from .pid_file import check_pid_file, write_pid_file
 from .records import Record
+from .streams import forward_signals, open_streams
 
 
-def create(args: argparse.Namespace) -> int:
+def create(args: Arguments) -> int:
     """Create a container; its program waits for `runv start`."""
     wanted = _load(args, detach=True)
-    with making.reserved(args.root, args.id):
+    with making.Reservation(args.root, args.id):
         _create(args, wanted)
     return 0
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: Arguments) -> int:
     """Create and start a container, and unless detached wait for it and delete it."""
     wanted = _load(args, detach=args.detach)
     wants_terminal = bool(wanted.config["process"].get("terminal"))
     if args.detach or not wants_terminal or args.console_socket:
         return _run(args, wanted)
-    with terminal.own_terminal() as own:
+    from .terminal import own_terminal
+
+    with own_terminal() as own:
         return _run(args, wanted, own)
 
 
-def _load(args: argparse.Namespace, *, detach: bool) -> Wanted:
+def _load(args: Arguments, *, detach: bool) -> Wanted:
     """What is wanted, found good before anything is made."""
     config, rootfs = bundle.load(args.bundle)
     records.check_id(args.id)
@@ -53,16 +56,16 @@ def _load(args: argparse.Namespace, *, detach: bool) -> Wanted:
     return Wanted(args.id, args.bundle, config, rootfs)
 
 
-def _run(args: argparse.Namespace, wanted: Wanted, own: int = 0) -> int:
-    with making.reserved(args.root, args.id):
+def _run(args: Arguments, wanted: Wanted, own: int = 0) -> int:
+    with making.Reservation(args.root, args.id):
         record = _create(args, wanted, own)
-        terminal.forward_signals(record["pid"])
+        forward_signals(record["pid"])
         start_container(args.root, record)
         run_poststart(record)
         if args.detach:
             return 0
         if bool(record["terminal"]) and not args.console_socket:
-            os.kill(record["pid"], signal.SIGWINCH)
+            os.kill(record["pid"], signals.SIGWINCH)
     code = os.waitstatus_to_exitcode(os.waitpid(record["pid"], 0)[1])
     if not args.keep:
         with records.locked(args.root, args.id):
@@ -70,15 +73,18 @@ def _run(args: argparse.Namespace, wanted: Wanted, own: int = 0) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _create(args: argparse.Namespace, wanted: Wanted, own: int = 0) -> Record:
+def _create(args: Arguments, wanted: Wanted, own: int = 0) -> Record:
     process: dict[str, Any] = wanted.config["process"]
-    with terminal.streams(bool(process.get("terminal")), args.console_socket, own) as streams:
+    streams = open_streams(bool(process.get("terminal")), args.console_socket, own)
+    try:
         record = making.make(_settings(args), wanted, streams)
+    finally:
+        streams.close()
     write_pid_file(args.pid_file, record["pid"])
     return record
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _settings(args: Arguments) -> Settings:
     return Settings(
         root=args.root,
         systemd_cgroup=args.systemd_cgroup,

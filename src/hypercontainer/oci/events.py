@@ -8,14 +8,12 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import BadRequest, HyperError, NotRunning
 from ..sandbox.calls import call
 from . import records
-
-if TYPE_CHECKING:
-    import argparse
+from .arguments import Arguments
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -23,7 +21,7 @@ _POLL = 0.2
 _MAX_DIGITS = 20
 
 
-def events(args: "argparse.Namespace") -> int:
+def events(args: Arguments) -> int:
     """Print them, once with --stats, else until the container ends."""
     interval = duration(args.interval)
     record = records.load(args.root, args.id)

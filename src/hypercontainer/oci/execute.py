@@ -1,27 +1,25 @@
 """`runv exec`."""
 
 import os
-import signal
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, NotRunning, NotSupported
 from ..guest.fields import read_texts
+from ..quick import signals
+from ..quick.types import Any, Callable
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
 from ..system import cgroups as host_cgroups
 from ..system import processes
-from . import cgroups, records, terminal, validate
+from . import cgroups, records, validate
+from .arguments import Arguments
 from .pid_file import check_pid_file, write_pid_file
-
-if TYPE_CHECKING:
-    import argparse
+from .streams import Streams, forward_signals, open_streams
 
 _PAUSE_POLL = 0.1
 
 
-def execute(args: "argparse.Namespace") -> int:
+def execute(args: Arguments) -> int:
     """Run another process in a running container."""
     _check(args)
     record = records.load(args.root, args.id)
@@ -41,12 +39,14 @@ def execute(args: "argparse.Namespace") -> int:
                 "cannot allocate tty if runv will detach without setting console socket:"
                 " use --console-socket"
             )
-        with terminal.own_terminal() as own:
+        from .terminal import own_terminal
+
+        with own_terminal() as own:
             return _run(args, process, own)
     return _run(args, process)
 
 
-def _process(args: "argparse.Namespace", record: records.Record) -> dict[str, Any]:
+def _process(args: Arguments, record: records.Record) -> dict[str, Any]:
     if args.process:
         return completed(validate.read_process_file(args.process), record)
     if not args.args:
@@ -85,7 +85,7 @@ def completed(process: dict[str, Any], record: records.Record) -> dict[str, Any]
     }
 
 
-def _check(args: "argparse.Namespace") -> None:
+def _check(args: Arguments) -> None:
     """Raises BadRequest or NotSupported for flags that can't be honoured."""
     check_pid_file(args.pid_file)
     if args.preserve_fds > 0:
@@ -106,10 +106,13 @@ def _user(text: str) -> dict[str, int]:
         raise BadRequest(f"user {text!r}: uid[:gid] in numbers is expected") from None
 
 
-def _run(args: "argparse.Namespace", process: dict[str, Any], own: int = 0) -> int:
+def _run(args: Arguments, process: dict[str, Any], own: int = 0) -> int:
     record = records.load(args.root, args.id)
-    with terminal.streams(bool(process.get("terminal")), args.console_socket, own) as streams:
-        pid = start_process(args.root, record, process, streams, terminal.forward_signals)
+    streams = open_streams(bool(process.get("terminal")), args.console_socket, own)
+    try:
+        pid = start_process(args.root, record, process, streams, forward_signals)
+    finally:
+        streams.close()
     write_pid_file(args.pid_file, pid)
     if args.detach:
         return 0
@@ -121,7 +124,7 @@ def start_process(
     root: str,
     record: records.Record,
     process: dict[str, Any],
-    streams: terminal.Streams,
+    streams: Streams,
     on_proxy: Callable[[int], None],
     *,
     name: str = "",
@@ -154,7 +157,7 @@ def start_process(
     try:
         call(records.sandbox_of(root, record), "exec", request, fds=[*streams.fds, link])
     except BaseException:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signals.SIGKILL)
         raise
     finally:
         os.close(link)

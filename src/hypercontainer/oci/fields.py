@@ -5,10 +5,8 @@ What runv does with each: the table of docs/oci.md, and what `check` refuses.
 object counts for all that is below it.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-
 from ..errors import NotSupported
+from ..quick.types import Any, Iterator, NamedTuple
 
 APPLIED = "applied"
 REFUSED = "refused"

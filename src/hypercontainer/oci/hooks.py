@@ -1,11 +1,10 @@
 """Hooks of an OCI configuration (runtime-spec 1.1, config.md "POSIX-platform Hooks")."""
 
-import json
 import os
-import signal
-from typing import Any
 
 from ..errors import BadRequest, HyperError, VMError
+from ..quick import json
+from ..quick.types import Any
 from ..sandbox.calls import call
 
 _DEFAULT_BOUND = 120.0
@@ -93,6 +92,8 @@ def _run_in_guest(
     if ended["code"] != 0:
         how = f"exit status {ended['code']}"
         if ended["signal"]:
+            import signal
+
             how = f"signal: {(signal.strsignal(ended['signal']) or '?').lower()}"
         raise HyperError(f"error running {what}: {how}, output: {text}")
 

@@ -1,12 +1,11 @@
 """Starting a container's sandbox from a command that ends right after."""
 
-import json
 import os
-import signal
 import sys
-from collections.abc import Callable
 
 from ..errors import VMError, from_wire
+from ..quick import json, signals
+from ..quick.types import Callable
 from ..sandbox import VMConfig, place
 from ..sandbox.state import SOCKET, STATE
 from ..system import cgroups, processes
@@ -120,4 +119,4 @@ def kill_launched(state_dir: str) -> None:
             pid, started = map(int, file.read().split())
     except FileNotFoundError:
         return
-    processes.kill_and_wait(pid, started, signal.SIGKILL, _KILL_BOUND)
+    processes.kill_and_wait(pid, started, signals.SIGKILL, _KILL_BOUND)

@@ -1,29 +1,25 @@
 """The commands on a container that exists: start, state, kill, delete, list, ps, pause, resume."""
 
-import json
-import pwd
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, HyperError, NotFound, NotRunning
+from ..quick import signals
+from ..quick.types import Any
 from ..sandbox import read_state
 from ..sandbox.calls import call
 from ..system import processes
 from . import cgroups, records
+from .arguments import Arguments
 from .launch import kill_launched
 from .records import Record
-
-if TYPE_CHECKING:
-    import argparse
 
 _END_BOUND = 30.0
 _KILL_BOUND = 5.0
 _NEWS_BOUND = 3.0
 
 
-def start(args: "argparse.Namespace") -> int:
+def start(args: Arguments) -> int:
     """Let the program of a created container run."""
     with records.locked(args.root, args.id):
         record = records.load(args.root, args.id)
@@ -55,8 +51,10 @@ def run_poststart(record: Record) -> None:
     hooks.run(record, "poststart", records.state_of(record, "running"))
 
 
-def state(args: "argparse.Namespace") -> int:
+def state(args: Arguments) -> int:
     """Print the state as the runtime specification wants it (runtime.md "State")."""
+    import json
+
     record = records.load(args.root, args.id)
     sys.stdout.write(json.dumps(_state(args.root, record), indent=2) + "\n")
     return 0
@@ -68,13 +66,15 @@ def _state(root: str, record: Record) -> dict[str, Any]:
 
 
 def _owner(uid: int) -> str:
+    import pwd
+
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
 
 
-def kill(args: "argparse.Namespace") -> int:
+def kill(args: Arguments) -> int:
     """Send a signal to the container's first process, or to all."""
     record = records.load(args.root, args.id)
     signum = parse_signal(args.signal)
@@ -115,13 +115,15 @@ def parse_signal(text: str) -> int:
     name = text.upper().removeprefix("SIG")
     if name.startswith("RTMIN+") and name[6:].isdigit() and int(name[6:]) <= 30:
         return 34 + int(name[6:])
+    import signal
+
     number = getattr(signal, f"SIG{name}", None)
     if not isinstance(number, signal.Signals):
         raise BadRequest(f"unknown signal {text!r}")
     return int(number)
 
 
-def delete(args: "argparse.Namespace") -> int:
+def delete(args: Arguments) -> int:
     """Delete a stopped container, or with --force any."""
     try:
         with records.locked(args.root, args.id):
@@ -132,7 +134,7 @@ def delete(args: "argparse.Namespace") -> int:
     return 0
 
 
-def _delete(args: "argparse.Namespace") -> None:
+def _delete(args: Arguments) -> None:
     try:
         record = records.load(args.root, args.id)
     except NotFound:
@@ -177,7 +179,7 @@ def _leave(root: str, record: Record) -> None:
         _remove_from_pod(sandbox, record["guest_id"])
     proxies = {record["pid"]: record["pid_started"], **records.live_execs(root, cid)}
     for pid, started in proxies.items():
-        processes.kill_and_wait(pid, started, signal.SIGKILL, _KILL_BOUND)
+        processes.kill_and_wait(pid, started, signals.SIGKILL, _KILL_BOUND)
     # The VM of others stays in the group of its first container.
     cgroups.remove(root, cid, wait=last or cid != owner)
     if last and cid != owner:
@@ -244,11 +246,13 @@ def _wait_end(current: dict[str, Any]) -> None:
     """Wait for the sandbox's own end; a hung one is killed, and its VM with it."""
     pid, started = current["pid"], current["started"]
     if not processes.kill_and_wait(pid, started, 0, _END_BOUND):
-        processes.kill_and_wait(pid, started, signal.SIGKILL, _KILL_BOUND)
+        processes.kill_and_wait(pid, started, signals.SIGKILL, _KILL_BOUND)
 
 
-def list_all(args: "argparse.Namespace") -> int:
+def list_all(args: Arguments) -> int:
     """List the containers of the root directory."""
+    import json
+
     states = []
     for cid in records.all_ids(args.root):
         try:
@@ -276,7 +280,7 @@ def _table(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def ps(args: "argparse.Namespace") -> int:
+def ps(args: Arguments) -> int:
     """List the container's processes as the guest knows them; with JSON their proxies' pids,
     with arguments what the host's ps says of these.
 
@@ -290,7 +294,7 @@ def ps(args: "argparse.Namespace") -> int:
         sys.stdout.write("".join(line + "\n" for line in _host_ps(args.ps_args, pids)))
         return 0
     if args.format == "json":
-        sys.stdout.write(json.dumps(pids) + "\n")
+        sys.stdout.write(f"{pids}\n")
         return 0
     found = []
     if current != "stopped":
@@ -324,13 +328,13 @@ def _cell(process: dict[str, Any], key: str) -> str:
     return str(process.get(key, {"c": "0", "tty": "?"}.get(key, "-")))
 
 
-def pause(args: "argparse.Namespace") -> int:
+def pause(args: Arguments) -> int:
     """Suspend all processes of the container."""
     freeze(args.root, args.id, frozen=True)
     return 0
 
 
-def resume(args: "argparse.Namespace") -> int:
+def resume(args: Arguments) -> int:
     """Let a paused container go on."""
     freeze(args.root, args.id, frozen=False)
     return 0

@@ -1,7 +1,7 @@
 """runv's entry point.
 
 Engines start it anew for each call, so it imports what a command needs when it
-runs; `state`, which they call all the time, does without argparse and json.
+runs; `state`, which they call all the time, does with less than the others.
 """
 
 import sys
@@ -11,8 +11,7 @@ SPEC_VERSION = "1.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
+    from .arguments import Arguments
     from .parser import Parser
 
 
@@ -23,7 +22,7 @@ def parser() -> "Parser":
     return module.parser()
 
 
-def fail(message: str, args: "argparse.Namespace | None", status: int) -> int:
+def fail(message: str, args: "Arguments | None", status: int) -> int:
     """Report an error on stderr and in the log file, in runc's form; returns `status`."""
     if args is not None and args.log:
         _log(args.log, args.log_format, message)
@@ -63,27 +62,25 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     import os
 
-    from . import parser as module
-
-    top = module.parser(argv)
-    if status := module.unknown_command(top, argv):
-        return status
-    args, rest = top.parse_known_args(argv)
-    if rest and args.command not in ("checkpoint", "restore"):
-        top.error(f"unrecognized arguments: {' '.join(rest)}")
-    if args.version:
-        from .. import __version__
-
-        name = module.program()
-        sys.stdout.write(f"{name} version {__version__}\ncommit: v{__version__}\n")
-        sys.stdout.write(f"spec: {SPEC_VERSION}\n")
-        return 0
     from ..errors import HyperError
+    from .arguments import parse_plain
 
+    args = parse_plain(argv)
+    if args is None:
+        from . import parser as module
+
+        found = module.parse(argv)
+        if isinstance(found, int):
+            return found
+        args = found
+    if args.version:
+        return _show_version()
     args.root = os.path.abspath(args.root)
     try:
         if args.command in (None, "help"):
-            return module.show_help(module.parser(), getattr(args, "topic", None))
+            from .parser import show_help
+
+            return show_help(parser(), getattr(args, "topic", None))
         return _dispatch(args)
     except HyperError as error:
         text = f"{error.message}\n{error.detail}" if args.debug and error.detail else error.message
@@ -102,7 +99,16 @@ def _main(argv: list[str]) -> int:
         return fail(f"{args.command} failed: {what}", args, 255 if args.command == "exec" else 1)
 
 
-def _dispatch(args: "argparse.Namespace") -> int:
+def _show_version() -> int:
+    from .. import __version__
+    from .parser import program
+
+    sys.stdout.write(f"{program()} version {__version__}\ncommit: v{__version__}\n")
+    sys.stdout.write(f"spec: {SPEC_VERSION}\n")
+    return 0
+
+
+def _dispatch(args: "Arguments") -> int:
     match args.command:
         case "create" | "run":
             from . import create

@@ -1,17 +1,14 @@
 """Making a container in a VM, for `runv` and for containerd's shim."""
 
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
 
 from ..errors import HyperError
 from ..guest.fields import read_object, read_objects, read_text, read_texts
 from ..guest.platforms import architecture
+from ..quick import signals, threads
+from ..quick.types import Any, Callable, NamedTuple
 from ..sandbox import VMConfig, vm_size
 from ..sandbox.calls import call
 from ..sandbox.proxy import spawn
@@ -22,7 +19,7 @@ from .launch import launch
 from .namespaces import Placement, entering, place
 from .providing import provide
 from .records import Record, state_of
-from .terminal import Streams
+from .streams import Streams
 
 ARCHITECTURE = "org.hypercontainer.architecture"
 """The annotation that says which architecture a VM is of: amd64 or arm64."""
@@ -83,26 +80,34 @@ def _resolve_sources(config: dict[str, Any], bundle_path: str) -> None:
             mount["source"] = os.path.join(os.path.abspath(bundle_path), source)
 
 
-@contextmanager
-def reserved(root: str, cid: str) -> Iterator[None]:
-    """Hold the id while the body creates the container; all is given back when it fails.
+class Reservation:
+    """Holds the id while the body of `with` creates the container; all is given back when it fails.
 
     Raises Conflict when the id is taken.
     """
-    from .lifecycle import destroy
 
-    try:
-        lock = records.reserve(root, cid)
-    except records.Abandoned:
-        destroy(root, cid)
-        lock = records.reserve(root, cid)
-    try:
-        yield
-    except BaseException:
-        destroy(root, cid)
-        raise
-    finally:
-        os.close(lock)
+    def __init__(self, root: str, cid: str) -> None:
+        self._root, self._cid = root, cid
+        self._lock = -1
+
+    def __enter__(self) -> None:
+        try:
+            self._lock = records.reserve(self._root, self._cid)
+        except records.Abandoned:
+            self._destroy()
+            self._lock = records.reserve(self._root, self._cid)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is not None:
+                self._destroy()
+        finally:
+            os.close(self._lock)
+
+    def _destroy(self) -> None:
+        from .lifecycle import destroy
+
+        destroy(self._root, self._cid)
 
 
 def make(
@@ -131,26 +136,29 @@ def make(
         listening = launch("runv", sandbox, vm, group, settings.cache)
     pid, link = _proxy(settings, wanted, placement, streams.controlling)
     # The kernel may take 10 ms to move a process, in which the guest makes the container.
-    moving = threading.Thread(target=host_cgroups.enter, args=(group, pid), daemon=True)
-    moving.start()
+    moved = threads.start(lambda: host_cgroups.enter(group, pid))
+    connected = _nothing
     record = _record(wanted, owner, pid)
     try:
         _show_root(pid, wanted.rootfs)
         listening()
         on_sandbox(sandbox)
         if record["hooks"]:
-            moving.join()
+            moved()
         for kind in ("prestart", "createRuntime", "createContainer"):
             hooks.run(wanted.config, kind, state_of(record, "creating"))
         if placement.peer is None and not placement.host_network:
-            _follow_network(sandbox, pid, loopback=pods.is_pod(wanted.config))
+            loopback = pods.is_pod(wanted.config)
+            # The guest makes the container meanwhile.
+            connected = threads.start(lambda: _follow_network(sandbox, pid, loopback=loopback))
         if placement.peer is not None:
             _provide(settings.root, record)
         _send(sandbox, record, wanted, placement, group, streams, link)
-        moving.join()
+        connected()
+        moved()
         records.save(settings.root, record)
     except BaseException:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signals.SIGKILL)
         raise
     finally:
         os.close(link)

@@ -6,16 +6,14 @@ path that leads to another container of ours means: in that container's VM.
 """
 
 import os
-import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from ..errors import BadRequest, NotSupported
+from ..quick.types import Any, Callable, NamedTuple
 from ..system import syscalls
 from . import pods, records
 from .records import Record
 
-_PROC_PATH = re.compile(r"/proc/(\d+)/(?:task/\d+/)?ns/\w+")
+_PROC_PATH = r"/proc/(\d+)/(?:task/\d+/)?ns/\w+"
 
 
 class Placement(NamedTuple):
@@ -68,7 +66,11 @@ def _is_own(path: str, kind: str) -> bool:
 
 def _owner(root: str, path: str) -> Record | None:
     """The container whose proxy or network namespace `path` is."""
-    match = _PROC_PATH.fullmatch(path)
+    if not path.startswith("/proc/"):
+        return None
+    import re
+
+    match = re.fullmatch(_PROC_PATH, path)
     if match is None:
         return None
     pid = int(match.group(1))

@@ -3,14 +3,27 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..errors import BadRequest
-from ..hypervisor.engines import CHOICES
-from .main import ROOT, fail
+from .arguments import Arguments
+from .main import fail
+from .options import (
+    COMMANDS,
+    FLAG,
+    NUMBER,
+    NUMBERS,
+    OPTIONAL,
+    REST,
+    SIZE,
+    TEXTS,
+    Option,
+    Word,
+    global_options,
+)
 
 _SUMMARY = "Open Container Initiative runtime: each container in a virtual machine of its own"
-_HIDDEN = argparse.SUPPRESS
 _NO_TOPIC = 3
 _HELP = frozenset(("help", "--help", "-h"))
 
@@ -38,55 +51,19 @@ def parser(argv: list[str] | None = None) -> Parser:
     name = program()
     wanted = None if argv is None or _HELP.intersection(argv) else frozenset(argv)
     top = Parser(prog=name, description=_SUMMARY, allow_abbrev=False)
-    top.add_argument("--version", "-v", action="store_true", help="print the version")
-    top.add_argument("--root", default=ROOT, help="directory of the containers' state")
-    top.add_argument("--log", default="", help="file that errors are written to as well")
-    top.add_argument("--log-format", choices=("text", "json"), default="text")
-    top.add_argument("--debug", action="store_true", help="say more when something fails")
-    top.add_argument("--systemd-cgroup", action="store_true", help="cgroupsPath is systemd's")
-    top.add_argument("--rootless", default="auto", help=_HIDDEN)
-    top.add_argument("--criu", default="", help=_HIDDEN)
-    top.add_argument("--driver", choices=CHOICES, default="auto", help="the engine")
-    top.add_argument(
-        "--template",
-        choices=("auto", "use", "off"),
-        default=os.environ.get("HYPER_TEMPLATE", "auto"),
-        help="clone a booted VM (auto: make a template when there is none)",
-    )
-    top.add_argument(
-        "--cache",
-        type=int,
-        default=int(os.environ.get("HYPER_CACHED_VMS", "1")),
-        metavar="N",
-        help="VMs kept ready for the next runs, for five minutes after the last (0: none)",
-    )
-    top.add_argument(
-        "--share",
-        choices=("9p", "virtiofs"),
-        default=os.environ.get("HYPER_SHARE", "9p"),
-        help="how the root file system and bind mounts get into the VM",
-    )
-    top.add_argument("--kernel", help="guest kernel")
-    top.add_argument("--initrd", help="guest initrd")
-    top.add_argument("--bios", help="the VM's firmware")
-    top.add_argument("--cbfs", help="boot the kernel and initrd of this flash (see `make cbfs`)")
-    top.add_argument("--default_cpus", type=int, default=1, help="CPUs of a VM without limits")
-    top.add_argument("--default_memory", type=int, default=128, help="memory of a VM in MiB")
+    for option in global_options():
+        _add_option(top, option)
     commands = _Commands(
         top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, prog=name),
         name,
         wanted,
     )
-    _add_lifecycle(commands)
-    _add_exec(commands)
-    _add_queries(commands)
-    _add_update(commands)
-    for refused, text in (
-        ("checkpoint", "checkpoint a running container (not supported)"),
-        ("restore", "restore a container from a checkpoint (not supported)"),
-    ):
-        commands.add(refused, text)
-    commands.add("help", "show the help, of a command too").add_argument("topic", nargs="?")
+    for command, about in COMMANDS.items():
+        added = commands.add(command, about.help)
+        for option in about.options:
+            _add_option(added, option)
+        for word in about.words:
+            _add_word(added, word)
     return top
 
 
@@ -118,90 +95,29 @@ class _Commands:
         )
 
 
-def _add_lifecycle(commands: _Commands) -> None:
-    for name, text in (("create", "create a container"), ("run", "create and run a container")):
-        command = commands.add(name, text)
-        command.add_argument("--bundle", "-b", default=".", help="directory of config.json")
-        command.add_argument("--console-socket", default="", help="socket that gets the terminal")
-        command.add_argument("--pid-file", default="", help="file that gets the process id")
-        command.add_argument("--no-pivot", action="store_true", help=_HIDDEN)
-        command.add_argument("--no-new-keyring", action="store_true", help=_HIDDEN)
-        command.add_argument("--no-subreaper", action="store_true", help=_HIDDEN)
-        command.add_argument("--preserve-fds", type=int, default=0, help=_HIDDEN)
-        if name == "run":
-            command.add_argument("--detach", "-d", action="store_true", help="do not wait")
-            command.add_argument("--keep", action="store_true", help="keep it after its end")
-        command.add_argument("id")
-    commands.add("start", "start a created container").add_argument("id")
-    command = commands.add("kill", "send a signal to a container's first process")
-    command.add_argument("--all", "-a", action="store_true", help="to all of its processes")
-    command.add_argument("id")
-    command.add_argument("signal", nargs="?", default="TERM")
-    command = commands.add("delete", "delete a stopped container")
-    command.add_argument("--force", "-f", action="store_true", help="kill it first")
-    command.add_argument("id")
-    commands.add("pause", "suspend a container's processes").add_argument("id")
-    commands.add("resume", "resume a paused container").add_argument("id")
+def _add_option(parser: "Parser | _Unused", option: Option) -> None:
+    settings: dict[str, Any] = {"default": option.default, "dest": option.name}
+    settings["help"] = option.help or argparse.SUPPRESS
+    if option.choices:
+        settings["choices"] = option.choices
+    if option.metavar:
+        settings["metavar"] = option.metavar
+    if option.kind in _TYPES:
+        settings["type"] = _TYPES[option.kind]
+    if option.kind == FLAG:
+        settings["action"] = "store_true"
+    elif option.kind in (TEXTS, NUMBERS):
+        settings["action"] = "append"
+    parser.add_argument(*option.flags, **settings)
 
 
-def _add_exec(commands: _Commands) -> None:
-    command = commands.add("exec", "run another process in a container")
-    command.add_argument("--console-socket", default="", help="socket that gets the terminal")
-    command.add_argument("--pid-file", default="", help="file that gets the process id")
-    command.add_argument("--process", "-p", default="", help="file with the process object")
-    command.add_argument("--cwd", default="", help="working directory")
-    command.add_argument("--env", "-e", action="append", default=[], help="NAME=VALUE")
-    command.add_argument("--user", "-u", default="", help="UID[:GID]")
-    command.add_argument("--additional-gids", "-g", type=int, action="append", default=[])
-    command.add_argument("--tty", "-t", action="store_true", help="allocate a terminal")
-    command.add_argument("--detach", "-d", action="store_true", help="do not wait")
-    command.add_argument("--cap", "-c", action="append", default=[], help="further capability")
-    command.add_argument("--no-new-privs", action="store_true")
-    command.add_argument("--ignore-paused", action="store_true", help="also while it is paused")
-    command.add_argument("--process-label", default="", help=_HIDDEN)
-    command.add_argument("--apparmor", default="", help=_HIDDEN)
-    command.add_argument("--cgroup", action="append", default=[], help=_HIDDEN)
-    command.add_argument("--preserve-fds", type=int, default=0, help=_HIDDEN)
-    command.add_argument("--no-subreaper", action="store_true", help=_HIDDEN)
-    command.add_argument("id")
-    command.add_argument("args", nargs=argparse.REMAINDER)
-
-
-def _add_queries(commands: _Commands) -> None:
-    commands.add("state", "print a container's state").add_argument("id")
-    command = commands.add("list", "list the containers")
-    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
-    command.add_argument("--quiet", "-q", action="store_true", help="ids only")
-    command = commands.add("ps", "list a container's processes")
-    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
-    command.add_argument("id")
-    command.add_argument("ps_args", nargs=argparse.REMAINDER)
-    command = commands.add("spec", "write a default config.json")
-    command.add_argument("--bundle", "-b", default=".")
-    command.add_argument("--rootless", action="store_true", dest="spec_rootless", help=_HIDDEN)
-    command = commands.add("events", "print a container's statistics and events")
-    command.add_argument("--interval", default="5s", help="time between statistics: 5s, 100ms")
-    command.add_argument("--stats", action="store_true", help="print them once")
-    command.add_argument("id")
-    commands.add("features", "print what is supported, as JSON")
-
-
-def _add_update(commands: _Commands) -> None:
-    command = commands.add("update", "change a container's limits")
-    command.add_argument("--resources", "-r", default="", help="file with them as JSON, - is stdin")
-    for flag in ("memory", "memory-reservation", "memory-swap"):
-        command.add_argument(f"--{flag}", type=size, help="bytes, or with a unit: 64M; -1: none")
-    for flag in ("cpu-period", "cpu-quota", "cpu-share", "pids-limit"):
-        command.add_argument(f"--{flag}", type=int)
-    command.add_argument("--cpuset-cpus", help="CPUs of the host for the VM: 0-2,4")
-    command.add_argument("--cpuset-mems", help="memory nodes of the host for the VM")
-    for flag in ("cpu-rt-period", "cpu-rt-runtime", "blkio-weight"):
-        command.add_argument(f"--{flag}", type=int, help=_HIDDEN)
-    for flag in ("kernel-memory", "kernel-memory-tcp"):
-        command.add_argument(f"--{flag}", type=size, help=_HIDDEN)
-    for flag in ("l3-cache-schema", "mem-bw-schema"):
-        command.add_argument(f"--{flag}", help=_HIDDEN)
-    command.add_argument("id")
+def _add_word(parser: "Parser | _Unused", word: Word) -> None:
+    settings: dict[str, Any] = {"default": word.default}
+    if word.how_many == REST:
+        settings = {"nargs": argparse.REMAINDER}
+    elif word.how_many == OPTIONAL:
+        settings["nargs"] = "?"
+    parser.add_argument(word.name, **settings)
 
 
 def size(text: str) -> int:
@@ -216,6 +132,9 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(f"invalid size {text!r}") from None
 
 
+_TYPES: dict[str, Callable[[str], int]] = {NUMBER: int, NUMBERS: int, SIZE: size}
+
+
 def show_help(top: Parser, topic: str | None) -> int:
     """Print the help of the program or of a command. Raises BadRequest for an unknown one."""
     if topic is None:
@@ -228,7 +147,18 @@ def show_help(top: Parser, topic: str | None) -> int:
     raise BadRequest(f"No help topic for {topic!r}")
 
 
-def unknown_command(top: Parser, argv: list[str]) -> int:
+def parse(argv: list[str]) -> Arguments | int:
+    """What a command line means, or the status to exit with. Raises SystemExit, having said why."""
+    top = parser(argv)
+    if status := _unknown_command(top, argv):
+        return status
+    args, rest = top.parse_known_args(argv, namespace=Arguments())
+    if rest and args.command not in ("checkpoint", "restore"):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
+
+
+def _unknown_command(top: Parser, argv: list[str]) -> int:
     """As runc: a first word that is no command is a help topic that does not exist."""
     known = {
         name

@@ -4,9 +4,8 @@ containerd's CRI plugin and CRI-O make a container for the pod itself first, who
 others join. containerd also says what the pod's containers may use together.
 """
 
-from typing import Any
-
 from ..errors import BadRequest
+from ..quick.types import Any
 
 _KIND_KEYS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
 _POD_KEYS = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID")

@@ -1,10 +1,9 @@
 """The memory and CPUs of a VM for the limits of all its containers."""
 
 import os
-from collections.abc import Iterable
-from typing import Any
 
 from ..guest.fields import read_integer, read_object
+from ..quick.types import Any, Iterable
 from ..sandbox import read_state, vm_memory
 from ..sandbox.calls import call
 from . import records

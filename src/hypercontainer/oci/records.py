@@ -9,22 +9,19 @@ vm.lock          held while a container leaves the VM that has its sandbox here
 """
 
 import fcntl
-import json
 import os
-import re
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 from ..errors import BadRequest, Conflict, NotFound, Timeout
+from ..quick import json
+from ..quick.types import Any
 from ..sandbox import read_state
 from ..system import processes
 from ..system.files import remove_tree, write_atomic
+from .ids import is_id
 
 Record = dict[str, Any]
 
-_ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}", re.ASCII)
 _RECORD = "container.json"
 _EXECS = "execs"
 _LOCK_BOUND = 120.0
@@ -35,7 +32,7 @@ GUEST_ID = "c"
 
 def check_id(cid: str) -> None:
     """Raises BadRequest for an id that runc would refuse."""
-    if not _ID.fullmatch(cid) or cid in (".", ".."):
+    if not is_id(cid):
         raise BadRequest(f"invalid container id format: {cid!r}")
 
 
@@ -159,36 +156,48 @@ def all_ids(root: str) -> list[str]:
     return sorted(n for n in names if os.path.exists(os.path.join(root, n, _RECORD)))
 
 
-def locked(root: str, cid: str) -> AbstractContextManager[None]:
+def locked(root: str, cid: str) -> "_Locked":
     """Change a container alone. Raises NotFound, and Timeout when another command hangs."""
-    return _locked(root, cid, "lock")
+    return _Locked(root, cid, "lock")
 
 
-def locked_vm(root: str, owner: str) -> AbstractContextManager[None]:
+def locked_vm(root: str, owner: str) -> "_Locked":
     """Change who lives in the VM of `owner` alone. Raises as `locked`, which is taken first."""
-    return _locked(root, owner, "vm.lock")
+    return _Locked(root, owner, "vm.lock")
 
 
-@contextmanager
-def _locked(root: str, cid: str, name: str) -> Iterator[None]:
-    path = os.path.join(directory(root, cid), name)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        raise NotFound(f"container does not exist: {cid}") from None
-    try:
+class _Locked:
+    """Holds one of a container's locks, for `with`."""
+
+    def __init__(self, root: str, cid: str, name: str) -> None:
+        self._cid = cid
+        self._path = os.path.join(directory(root, cid), name)
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise NotFound(f"container does not exist: {self._cid}") from None
+        try:
+            self._wait()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + _LOCK_BOUND
-        while not _try_lock(fd):
+        while not _try_lock(self._fd):
             if time.monotonic() > deadline:
                 raise Timeout(
-                    f"container {cid} is in use by another command for {_LOCK_BOUND:.0f} s"
+                    f"container {self._cid} is in use by another command for {_LOCK_BOUND:.0f} s"
                 )
             time.sleep(_LOCK_POLL)
-        if not _is_file(fd, path):
-            raise NotFound(f"container does not exist: {cid}")
-        yield
-    finally:
-        os.close(fd)
+        if not _is_file(self._fd, self._path):
+            raise NotFound(f"container does not exist: {self._cid}")
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def _is_file(fd: int, path: str) -> bool:

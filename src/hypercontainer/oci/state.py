@@ -1,17 +1,14 @@
 """`runv state`, quickly: engines call it before and after everything that they do.
 
-Python's json and typing modules take longer to import than all the rest takes to
-run, so this reads with the scanner below it, and writes what it knows to write. Whatever
-is out of the ordinary is left to the long way, which also has the words for it.
+So this reads and writes no more than it must. Whatever is out of the ordinary is left to the long
+way, which also has the words for it.
 """
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+from ..quick.json import loads
+from ..quick.types import Any
+from .ids import is_id
 
 
 def quick_state(argv: list[str], root: str) -> str | None:
@@ -26,7 +23,7 @@ def quick_state(argv: list[str], root: str) -> str | None:
     if len(rest) != 2 or rest[0] != "state" or not root:
         return None
     cid = rest[1]
-    if not _ID_CHARACTERS.issuperset(cid) or cid in ("", ".", "..") or cid[0] == "-":
+    if not is_id(cid) or cid[0] == "-":
         return None
     try:
         return _state(os.path.abspath(root), cid)
@@ -35,9 +32,8 @@ def quick_state(argv: list[str], root: str) -> str | None:
 
 
 def _state(root: str, cid: str) -> str:
-    scan = _scanner()
-    record = _read(scan, f"{root}/{cid}/container.json")
-    sandbox = _read(scan, f"{root}/{record['owner']}/sandbox/state.json")
+    record = _read(f"{root}/{cid}/container.json")
+    sandbox = _read(f"{root}/{record['owner']}/sandbox/state.json")
     status = "stopped"
     if _alive(sandbox["pid"], sandbox["started"]) and sandbox["status"] != "stopped":
         container = sandbox["containers"].get(record["guest_id"])
@@ -60,25 +56,9 @@ def _state(root: str, cid: str) -> str:
     )
 
 
-def _scanner() -> "Any":
-    from _json import make_scanner
-
-    class Context:
-        """What the scanner asks its decoder for (CPython's json.decoder.JSONDecoder)."""
-
-        strict = True
-        object_hook = object_pairs_hook = None
-        parse_float = parse_constant = float
-        parse_int = int
-
-    context: Any = Context()
-    return make_scanner(context)
-
-
-def _read(scan: "Any", path: str) -> "Any":
+def _read(path: str) -> Any:
     with open(path, "rb", buffering=0) as file:
-        data = file.read()
-    return scan(data.decode(), 0)[0]
+        return loads(file.read())
 
 
 def _alive(pid: int, started: int) -> bool:
@@ -91,11 +71,11 @@ def _alive(pid: int, started: int) -> bool:
     return fields[0] not in (b"Z", b"X") and int(fields[19]) == started
 
 
-def dumps(state: "dict[str, Any]") -> str:
+def dumps(state: dict[str, Any]) -> str:
     """An object of numbers, strings and objects of strings, indented as runc does."""
     from _json import encode_basestring
 
-    def value(item: "Any", indent: str) -> str:
+    def value(item: Any, indent: str) -> str:
         if isinstance(item, str):
             return str(encode_basestring(item))
         if isinstance(item, int) and not isinstance(item, bool):

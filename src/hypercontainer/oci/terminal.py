@@ -2,15 +2,12 @@
 
 import os
 import pty
-import signal
 import socket
-import sys
 import termios
 import threading
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from ..errors import BadRequest
 
@@ -96,45 +93,3 @@ def _copy(source: int, target: int) -> None:
                 data = data[os.write(target, data) :]
     except OSError:
         return
-
-
-def forward_signals(proxy: int) -> None:
-    """Send the signals that we get on to the proxy, which passes them to the guest."""
-
-    def forward(signum: int, frame: object) -> None:
-        try:
-            os.kill(proxy, signum)
-        except ProcessLookupError:
-            pass
-
-    for name in ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT"):
-        signal.signal(getattr(signal, f"SIG{name}"), forward)
-
-
-class Streams(NamedTuple):
-    """The descriptors of a process' streams by name; `controlling` is its proxy's terminal."""
-
-    names: list[str]
-    fds: list[int]
-    controlling: int | None = None
-
-    @property
-    def has_input(self) -> bool:
-        """Whether the process has something to read from."""
-        return "stdin" in self.names or "terminal" in self.names
-
-
-@contextmanager
-def streams(wants_terminal: bool, console_socket: str, own: int) -> Iterator[Streams]:
-    """Our stdin, stdout and stderr, a new terminal for a console socket, or the terminal `own`."""
-    if not wants_terminal:
-        sys.stdout.flush()
-        yield Streams(["stdin", "stdout", "stderr"], [0, 1, 2])
-    elif not console_socket:
-        yield Streams(["terminal"], [own])
-    else:
-        slave = send_console(console_socket)
-        try:
-            yield Streams(["terminal"], [slave], slave)
-        finally:
-            os.close(slave)

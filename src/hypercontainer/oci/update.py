@@ -2,16 +2,14 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import BadRequest, NotRunning, NotSupported
 from ..guest.resources import cgroup_files
 from ..sandbox.calls import call
 from . import bundle, cgroups, fields, records
+from .arguments import Arguments
 from .providing import provide
-
-if TYPE_CHECKING:
-    import argparse
 
 _MAX_INPUT = 1 << 20
 # runc's flags for what a VM or cgroup v2 lacks.
@@ -34,7 +32,7 @@ _FLAGS = {
 }
 
 
-def update(args: "argparse.Namespace") -> int:
+def update(args: Arguments) -> int:
     """Change the limits in the guest, and on the host those that are the host's."""
     change(args.root, args.id, _from_file(args.resources) if args.resources else _from_flags(args))
     return 0
@@ -85,7 +83,7 @@ def _from_file(path: str) -> dict[str, Any]:
     return changes
 
 
-def _from_flags(args: "argparse.Namespace") -> dict[str, Any]:
+def _from_flags(args: Arguments) -> dict[str, Any]:
     for flag, why in _REFUSED.items():
         if getattr(args, flag):
             raise NotSupported(f"update --{flag.replace('_', '-')} is not supported: {why}")

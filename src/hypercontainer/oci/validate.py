@@ -5,11 +5,11 @@ checks the same thing, the words are its own.
 """
 
 import os
-from typing import Any
 
 from ..errors import BadRequest, HyperError
 from ..guest.fields import read_object, read_objects, read_text
 from ..guest.spec import container_message, process_message
+from ..quick.types import Any
 from . import fields, hooks
 
 

@@ -3,7 +3,7 @@
 Front doors use what this package exports and nothing below it.
 """
 
-from typing import TYPE_CHECKING, Any
+from ..quick.types import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..hypervisor.orphans import end_orphans
@@ -37,7 +37,7 @@ _HOMES = {
     "Zygote": "zygote",
     "check_firmware": "machines",
     "connect": "client",
-    "end_orphans": ".hypervisor.orphans",
+    "end_orphans": "hypercontainer.hypervisor.orphans",
     "launch": "launcher",
     "read_state": "state",
     "vm_memory": "config",
@@ -49,6 +49,7 @@ def __getattr__(name: str) -> Any:
     """Import late: `runv state` must not pay for asyncio."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    home = _HOMES[name]
+    # Not importlib, which imports warnings.
+    module = __import__(home if "." in home else f"{__name__}.{home}", fromlist=(name,))
+    return getattr(module, name)

@@ -3,14 +3,15 @@
 Costs no asyncio, and can pass file descriptors along.
 """
 
-import json
 import os
-import socket
-from collections.abc import Iterator
-from typing import Any
 
 from ..errors import VMError, from_wire
+from ..quick import json, sockets
+from ..quick.types import TYPE_CHECKING, Any, Iterator
 from .state import SOCKET, read_state
+
+if TYPE_CHECKING:
+    import _socket
 
 _LINE = 8 << 20
 _FOLLOW_BOUND = 60.0
@@ -30,11 +31,11 @@ def call(
     sandbox's errors, and VMError when it is gone.
     """
     body = json.dumps({"op": op, **(request or {})}).encode() + b"\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with sockets.stream() as sock:
         sock.settimeout(timeout)
         try:
             _connect(sock, state_dir)
-            sent = socket.send_fds(sock, [body[:1]], fds) if fds else 0
+            sent = sockets.send_fds(sock, body[:1], fds) if fds else 0
             sock.sendall(body[sent:])
             line = _read_line(sock)
         except OSError as error:
@@ -52,6 +53,8 @@ def follow(state_dir: str) -> Iterator[dict[str, Any]]:
 
     Ends with the sandbox, however that ends. Raises VMError when it is gone before.
     """
+    import socket
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.settimeout(_FOLLOW_BOUND)
@@ -70,7 +73,7 @@ def follow(state_dir: str) -> Iterator[dict[str, Any]]:
             raise VMError(f"the sandbox is gone: {_reason(state_dir)}") from error
 
 
-def _connect(sock: socket.socket, state_dir: str) -> None:
+def _connect(sock: "_socket.socket", state_dir: str) -> None:
     """Past the 108 bytes that a socket's address may have, by way of the directory."""
     directory = os.open(state_dir, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -79,7 +82,7 @@ def _connect(sock: socket.socket, state_dir: str) -> None:
         os.close(directory)
 
 
-def _read_line(sock: socket.socket) -> bytes:
+def _read_line(sock: sockets.Socket) -> bytes:
     data = bytearray()
     while not data.endswith(b"\n") and len(data) < _LINE:
         chunk = sock.recv(1 << 16)

@@ -1,12 +1,12 @@
 """The configuration of one VM."""
 
 import os
-from typing import Any
 
 from ..errors import BadRequest
 from ..guest.fields import read_integer, read_object
 from ..guest.platforms import NATIVE, architecture
 from ..hypervisor.engines import CHOICES
+from ..quick.types import Any
 from ..system import merging
 
 _NETWORKS = ("none", "user")

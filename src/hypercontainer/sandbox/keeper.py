@@ -6,20 +6,20 @@ It serves whoever could have started it: the same user in the same namespaces wi
 program and settings. Anything else starts its sandboxes itself.
 """
 
-import json
 import os
 import sys
 import time
-from typing import Any
 
-from ..hypervisor.machine import TEMPLATES
+from ..hypervisor.directories import TEMPLATES
+from ..quick import json
+from ..quick.types import Any
 from ..system import cgroups
 from . import meeting, place
 from .config import VMConfig
 
 _MODULE = "hypercontainer.sandbox.keeper"
 _NAMESPACES = ("net", "pid", "user", "uts", "ipc", "cgroup")
-_LAYERS = ("sandbox", "hypervisor", "guest", "system")
+_LAYERS = ("sandbox", "hypervisor", "guest", "system", "quick")
 _LOOK = 5.0
 
 

@@ -9,15 +9,16 @@ could have started it: the same user in the same namespaces with the same progra
 """
 
 import fcntl
-import json
 import os
-import socket
-import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterable
 
-from ..hypervisor.machine import TEMPLATES
+from ..hypervisor.directories import TEMPLATES
+from ..quick import json, sockets
+from ..quick.types import TYPE_CHECKING, Callable, Iterable
+
+if TYPE_CHECKING:
+    import socket
 
 _COMMANDS = (os.environ.get("HYPER_QEMU", "qemu-system-x86_64"), "ip", "tc")
 _HELLO = b"hello"
@@ -68,12 +69,12 @@ def _which(command: str) -> str:
 def ask(name: str, packet: bytes, fds: list[int]) -> bool:
     """Send a packet to the process of that name; returns whether there is one that takes it."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        with sockets.packets() as sock:
             sock.settimeout(_HELLO_BOUND)
             _at_socket(name, sock.connect)
-            if not _is_own(sock) or sock.recv(16) != _HELLO:
+            if sockets.peer_user(sock) != os.geteuid() or sock.recv(16) != _HELLO:
                 return False
-            socket.send_fds(sock, [packet], fds)
+            sockets.send_fds(sock, packet, fds)
     except OSError:
         return False
     return True
@@ -83,6 +84,8 @@ class Meeting:
     """The process's end. Raises OSError; BlockingIOError where another process has the name."""
 
     def __init__(self, name: str) -> None:
+        import socket
+
         os.makedirs(TEMPLATES, mode=0o700, exist_ok=True)
         self.path = os.path.join(TEMPLATES, name)
         self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -106,13 +109,13 @@ class Meeting:
         """Whether nobody has removed the socket, which ends the process."""
         return os.path.lexists(self.path)
 
-    def serve(self, use: Callable[[socket.socket], object]) -> None:
+    def serve(self, use: "Callable[[socket.socket], object]") -> None:
         """Take one connection and call `use` with it, if it is of the same user."""
         connection, _ = self.listener.accept()
         with connection:
             connection.settimeout(_PACKET_BOUND)
             try:
-                if _is_own(connection):
+                if sockets.peer_user(connection) == os.geteuid():
                     connection.send(_HELLO)
                     use(connection)
             except (OSError, ValueError):
@@ -138,11 +141,6 @@ def _at_socket(name: str, use: Callable[[str], object]) -> None:
         use(f"/proc/self/fd/{directory}/{name}")
     finally:
         os.close(directory)
-
-
-def _is_own(sock: socket.socket) -> bool:
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return bool(struct.unpack("3i", credentials)[1] == os.geteuid())
 
 
 def _remove_leftovers(own: str) -> None:

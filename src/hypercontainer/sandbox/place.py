@@ -1,11 +1,13 @@
 """Where a sandbox process lives: what a forked one takes over from whoever wanted it."""
 
 import os
-from typing import Any
 
-from ..hypervisor.machine import Vmm
+from ..quick.types import TYPE_CHECKING, Any
 from ..system import cgroups, processes, syscalls
 from ..system.files import write_atomic
+
+if TYPE_CHECKING:
+    from ..hypervisor.machine import Vmm
 
 LAUNCHED = "launched"
 # Seconds for which VMs like the last one are kept ready.
@@ -33,7 +35,7 @@ def enter_namespace(mounts: int) -> None:
     os.chdir("/")
 
 
-def take(state_dir: str, wanted: dict[str, Any], vmm: Vmm | None = None) -> None:
+def take(state_dir: str, wanted: dict[str, Any], vmm: "Vmm | None" = None) -> None:
     """Take the place of `describe` with this process and its VMM, and say in `state_dir` who we
     are: a command that is killed meanwhile leaves no other trace. Raises OSError."""
     name_process("hyper-sandbox")
@@ -50,14 +52,14 @@ def take(state_dir: str, wanted: dict[str, Any], vmm: Vmm | None = None) -> None
             continue
 
 
-def leaders(vmm: Vmm | None) -> list[int]:
+def leaders(vmm: "Vmm | None") -> list[int]:
     """The processes of a VM that lead groups: the VMM, and what serves its share."""
     if vmm is None:
         return []
     return [vmm.pid, vmm.server.pid] if vmm.server else [vmm.pid]
 
 
-def _members(vmm: Vmm | None) -> list[int]:
+def _members(vmm: "Vmm | None") -> list[int]:
     """All processes of a VM; virtiofsd is a child of the one that we started."""
     return [pid for leader in leaders(vmm) for pid in (leader, *processes.children(leader))]
 

@@ -12,11 +12,10 @@ see of other runtimes' containers.
 
 import fcntl
 import os
-import signal
-import socket
 import termios
-from collections.abc import Callable
 
+from ..quick import signals, sockets
+from ..quick.types import Callable
 from ..system import syscalls
 
 _SHELL = "/bin/sh"
@@ -50,7 +49,7 @@ def spawn(
     `beside` is the proxy of the container's first process, 0 for that one itself.
     Returns its pid and our end, once the shell runs. Raises OSError when `enter` fails.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = sockets.pair()
     pid = _fork(beside)
     if pid == 0:
         try:
@@ -67,8 +66,8 @@ def spawn(
             os.dup2(theirs.fileno(), 3)
             os.closerange(4, 1024)
             os.chdir("/")
-            for signum in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(signum, signal.SIG_DFL)
+            for signum in (signals.SIGPIPE, signals.SIGINT, signals.SIGTERM, signals.SIGHUP):
+                signals.signal(signum, signals.SIG_DFL)
             os.write(3, _ENTERED)
             os.execv(_SHELL, [_name(args)])
         except OSError as error:

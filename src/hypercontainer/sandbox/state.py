@@ -1,9 +1,9 @@
 """The state file of a sandbox: valid while it lives and after it is gone."""
 
-import json
 import os
-from typing import Any
 
+from ..quick import json
+from ..quick.types import Any
 from ..system import processes
 from ..system.files import write_atomic
 

@@ -2,8 +2,8 @@
 
 import ctypes
 import os
-from collections.abc import Iterable
-from typing import Any
+
+from ..quick.types import Any, Iterable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

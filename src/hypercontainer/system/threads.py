@@ -1,13 +1,10 @@
 """Work in other namespaces or directories, each in a thread that enters them and ends."""
 
 import os
-import threading
-from collections.abc import Callable
-from typing import TypeVar
 
+from ..quick import threads
+from ..quick.types import Callable, T
 from . import syscalls
-
-T = TypeVar("T")
 
 
 def in_network_namespace(namespace: int, work: Callable[[], T]) -> T:
@@ -36,19 +33,8 @@ def in_directory(path: str, work: Callable[[], T]) -> T:
 
 
 def _in_thread(enter: Callable[[], None], work: Callable[[], T]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
+    def run() -> T:
+        enter()
+        return work()
 
-    def run() -> None:
-        try:
-            enter()
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return threads.start(run)()

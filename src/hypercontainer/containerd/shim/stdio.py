@@ -9,7 +9,7 @@ import stat
 import time
 
 from ...errors import BadRequest, NotSupported
-from ...oci.terminal import Streams
+from ...oci.streams import Streams
 from .logger import Logger
 
 _READER_BOUND = 5.0

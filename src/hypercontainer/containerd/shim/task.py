@@ -71,7 +71,7 @@ class Task:
     ) -> None:
         """Make the container up to the point before its program runs. Raises HyperError."""
         records.check_id(self.cid)
-        with self._lock, making.reserved(self.settings.root, self.cid):
+        with self._lock, making.Reservation(self.settings.root, self.cid):
             try:
                 self._make(request, pod, on_sandbox)
             except BaseException:
