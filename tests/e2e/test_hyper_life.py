@@ -198,6 +198,18 @@ def test_update_gives_a_vm_that_runs_another_cpu(hyper: Hyper, hyperd: Hyperd) -
     hyperd.nothing_left()
 
 
+@pytest.mark.usefixtures("two_cpus")
+def test_one_that_joins_gets_its_vm_another_cpu(hyper: Hyper, hyperd: Hyperd) -> None:
+    hyperd.run("sleep", "1000", name="first")
+    joins = {"image": "busybox", "command": ["sleep", "1000"], "resources": {"cpus": 1.5}}
+    pod = hyperd.client.inspect_container("first")["Pod"]
+    hyperd.client.start_container(hyperd.client.create_container(pod, {"name": "joins", **joins}))
+    assert hyper.text("exec", "first", "taskset", "2", "nproc") == "1"
+    assert hyper.text("exec", "joins", "nproc") == "2"
+    assert hyperd.client.pod_info(pod)["spec"]["vcpu"] == 2
+    hyper.text("rm", "-f", "first", "joins")
+
+
 def test_one_of_several_is_paused(hyper: Hyper, hyperd: Hyperd) -> None:
     script = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
     one = {"image": "busybox", "command": ["sh", "-c", script]}
