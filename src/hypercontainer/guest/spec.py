@@ -12,6 +12,7 @@ from .fields import (
     read_text,
     read_texts,
 )
+from .filters import compiled
 from .mounts import COPY_UP, PROPAGATION, parse_options, recursive_attributes
 from .platforms import NATIVE
 from .resources import cgroup_files
@@ -140,9 +141,7 @@ def _environment(entries: list[str]) -> list[str]:
 
 def seccomp_keys(seccomp: dict[str, Any], architecture: str) -> dict[str, Any]:
     """The keys of a process that carry the container's seccomp filter."""
-    from .seccomp import compile_filter
-
-    program, flags = compile_filter(seccomp, architecture)
+    program, flags = compiled(seccomp, architecture)
     return {"seccomp": program, "seccomp_flags": flags}
 
 

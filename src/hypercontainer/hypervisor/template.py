@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from ..errors import HyperError
 from ..system import memfd, processes, sparse
+from ..system.directories import TEMPLATES
 from ..system.files import write_atomic
-from .directories import TEMPLATES
 from .driver import load
 from .machine import Ends, Machine, Vmm
 from .qemu_start import binary, command

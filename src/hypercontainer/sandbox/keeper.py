@@ -10,10 +10,10 @@ import os
 import sys
 import time
 
-from ..hypervisor.directories import TEMPLATES
 from ..quick import json
 from ..quick.types import Any
 from ..system import cgroups
+from ..system.directories import TEMPLATES
 from . import meeting, place
 from .config import VMConfig
 

@@ -13,9 +13,9 @@ import os
 import sys
 import zlib
 
-from ..hypervisor.directories import TEMPLATES
 from ..quick import json, sockets
 from ..quick.types import TYPE_CHECKING, Callable, Iterable
+from ..system.directories import TEMPLATES
 
 if TYPE_CHECKING:
     import socket

@@ -1,4 +1,4 @@
-"""Where VMs' files of all users of this host are."""
+"""Where things are that several programs of ours use."""
 
 import os
 
