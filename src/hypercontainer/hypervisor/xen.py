@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _PLUG_BOUND = 20.0
 _UNPLUG_BOUND = 10.0
 _BALLOON_BOUND = 10.0
-_POLL, _BALLOON_POLL = 0.01, 0.1
+_CPU_BOUND = 10.0
+_POLL, _GUEST_POLL = 0.01, 0.1
 _MIN_MEMORY_MIB = 48
 _DIRECT = ("off", "none", "directsync")
 _WRITE_THROUGH = ("writethrough", "directsync")
@@ -173,10 +174,17 @@ class Xen(Monitor):
         await self._do(lambda _: xen_domain.xl("unpause", str(self._domain)))
 
     async def set_cpus(self, count: int) -> None:
-        """As `Monitor`."""
+        """As `Monitor`: the guest's kernel lets go of those that are too many by itself."""
         if not 1 <= count <= self._machine.cpus:
             raise BadRequest(f"cpus: {count} is not between 1 and {self._machine.cpus}")
         await self._do(lambda _: xen_domain.xl("vcpu-set", str(self._domain), str(count)))
+        deadline = time.monotonic() + _CPU_BOUND * patience()
+        # One that comes back before it has gone would go after it came.
+        while (has := await self._do(lambda _: xen_domain.cpus(self._domain))) > count:
+            if time.monotonic() > deadline:
+                await self._do(lambda _: xen_domain.xl("vcpu-set", str(self._domain), str(has)))
+                raise VMError(f"cpus: the guest kept {has}, and was to keep {count}")
+            await asyncio.sleep(_GUEST_POLL)
 
     async def set_memory(self, mib: int) -> None:
         """As `Monitor`: the guest's balloon follows."""
@@ -190,7 +198,7 @@ class Xen(Monitor):
             if time.monotonic() > deadline:
                 await self._do(lambda store: self._tell_memory(store, before))
                 raise VMError(f"memory: the guest came to {has} MiB, not to {mib}: it needs more")
-            await asyncio.sleep(_BALLOON_POLL)
+            await asyncio.sleep(_GUEST_POLL)
 
     async def offer_memory(self, mib: int) -> None:
         """As `Monitor`: the guest's balloon takes what is above its memory as new one."""

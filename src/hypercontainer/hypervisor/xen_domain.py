@@ -146,9 +146,17 @@ def forget_log(name: str) -> None:
 
 def memory_mib(domain: int) -> int:
     """What a domain has at this moment, in MiB. Raises VMError."""
-    fields = xl("list", str(domain)).splitlines()[-1].split()
-    # Name, ID, Mem, VCPUs, State, Time.
-    return int(fields[-4])
+    return int(_listed(domain)[-4])
+
+
+def cpus(domain: int) -> int:
+    """How many CPUs a domain runs on at this moment. Raises VMError."""
+    return int(_listed(domain)[-3])
+
+
+def _listed(domain: int) -> list[str]:
+    """Name, ID, Mem, VCPUs, State, Time."""
+    return xl("list", str(domain)).splitlines()[-1].split()
 
 
 def host_mib() -> int:

@@ -1,14 +1,21 @@
-"""More CPUs for a VM that runs."""
+"""More CPUs for a VM that runs, or those back that it began with."""
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import BadRequest, NotRunning
+from ..errors import BadRequest, HyperError, NotRunning
 from ..guest.protocol import Code
 from ..hypervisor import cpu_counts
+from ..system.patience import patience
 
 if TYPE_CHECKING:
     from .sandbox import Sandbox
+
+
+_TAKE_BOUND = 10.0
+_POLL = 0.1
 
 
 async def plug(sandbox: "Sandbox", count: int) -> int:
@@ -36,3 +43,36 @@ async def plug(sandbox: "Sandbox", count: int) -> int:
         await vm.request(Code.ONLINECPUMEM, {"cpus": count})
         sandbox.has_cpus(count)
         return count
+
+
+async def set_count(sandbox: "Sandbox", count: int) -> None:
+    """Let the VM have `count` of the CPUs that it began with.
+
+    Raises BadRequest (more than those), NotRunning, NotSupported, or VMError when the guest does
+    not let one go, and the guest's error when it does not take one: it has what it had then.
+    """
+    async with sandbox.growing:
+        had = sandbox.cpus
+        await sandbox.vm.monitor.set_cpus(count)
+        if count > had:
+            try:
+                await _take(sandbox, count)
+            except HyperError:
+                with suppress(HyperError):
+                    await sandbox.vm.monitor.set_cpus(had)
+                raise
+        sandbox.has_cpus(count)
+
+
+async def _take(sandbox: "Sandbox", count: int) -> None:
+    """Have the guest use CPUs that its kernel hears of by itself, a while after they are there."""
+    deadline = time.monotonic() + _TAKE_BOUND * patience()
+    while True:
+        try:
+            await sandbox.vm.request(Code.ONLINECPUMEM, {"cpus": count})
+        except HyperError:
+            if time.monotonic() > deadline or sandbox.vm.ended.done():
+                raise
+            await asyncio.sleep(_POLL)
+        else:
+            return

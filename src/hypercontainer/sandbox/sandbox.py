@@ -370,17 +370,15 @@ class Sandbox:
 
     async def set_vm_size(self, cpus: int | None, memory_mib: int | None) -> None:
         """Let the VM have other CPUs and memory (None: as they are). Raises BadRequest."""
+        from . import growing_cpus
+
         if self.status != "running":
             raise NotRunning(f"the virtual machine is {self.status}")
-        for key, value, change in (
-            ("cpus", cpus, self.vm.monitor.set_cpus),
-            ("memory_mib", memory_mib, self.vm.monitor.set_memory),
-        ):
-            if value is not None:
-                await change(value)
-                self._own[key] = value
-                self.save()
+        if cpus is not None:
+            await growing_cpus.set_count(self, cpus)
         if memory_mib is not None:
+            await self.vm.monitor.set_memory(memory_mib)
+            self.has_memory(memory_mib)
             # What containers may take follows, even where the guest then says that it can't take
             # more than it started with.
             with suppress(HyperError):
