@@ -127,6 +127,7 @@ static void flushed(plugin_id id)
     memcpy(buffer[0].begin, entry, ENTRY);
     drop_empty_rom();
     drop_empty_buffers();
+    drop_scratch_memory();
     malloc_trim(0);
 }
 

@@ -78,6 +78,7 @@ void boot_mounts(void)
     write_file("/sys/kernel/rcu_expedited", "1");
     /* kcompactd would wake an idle VM twice a second. */
     write_file("/proc/sys/vm/compaction_proactiveness", "0");
+    write_file("/sys/module/page_reporting/parameters/page_reporting_order", "4");
     open_console();
 }
 
