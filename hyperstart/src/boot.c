@@ -78,6 +78,8 @@ void boot_mounts(void)
     write_file("/sys/kernel/rcu_expedited", "1");
     /* kcompactd would wake an idle VM twice a second. */
     write_file("/proc/sys/vm/compaction_proactiveness", "0");
+    /* What is freed is reported to the balloon by 64 KiB: by 2 MiB, as usual, little of it would
+     * be. The kernel's argument of that name is forgotten when the balloon's driver comes. */
     write_file("/sys/module/page_reporting/parameters/page_reporting_order", "4");
     open_console();
 }

@@ -44,9 +44,6 @@ _KERNEL_ARGUMENTS = (
     # Units of a few pages instead of 2 MiB, whose second chunk, that the first container needs,
     # has 4 MiB of tables to be zeroed: 10 ms on an emulated CPU, and 4 MiB that no clone shares.
     " percpu_alloc=page"
-    # What the guest frees is reported by 64 KiB: by 2 MiB, as usual, little of it would be, and
-    # half of a small guest's memory be set aside while it is.
-    " page_reporting.page_reporting_order=4"
     # Only the interfaces that somebody asked for.
     " dummy.numdummies=0"
 )

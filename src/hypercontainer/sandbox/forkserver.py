@@ -5,7 +5,6 @@ three descriptors: the sandbox's stdout (see `process`), its stderr, and its sta
 namespace. It gets a ready VM when there is one of its shape, else a process that starts one.
 """
 
-import gc
 import json
 import math
 import os
@@ -17,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import place, process, ready
+from . import heap, place, process, ready
 
 _MAX_SHAPES = 4
 _MAX_READY = 64
@@ -71,8 +70,7 @@ class ForkServer:
         self._quiet_until = 0.0
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        gc.collect()
-        gc.freeze()
+        heap.share()
 
     def keep(self, vm: dict[str, Any], count: int, seconds: float | None = None) -> None:
         """Keep `count` VMs of the shape of `vm` ready, for `seconds` (None: from now on).

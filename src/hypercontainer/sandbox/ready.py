@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..errors import HyperError
@@ -142,7 +143,9 @@ class _Ready:
         state_dir = request["state_dir"]
         vm, vmm = self._vm, self._vm.vmm
         # The kernel may take 10 ms to move a process to another group, but starts wait for it.
-        moving = asyncio.create_task(asyncio.to_thread(place.take, state_dir, request, vmm))
+        mover = ThreadPoolExecutor(1)
+        moving = asyncio.wrap_future(mover.submit(place.take, state_dir, request, vmm))
+        mover.shutdown(wait=False)
         os.setpriority(os.PRIO_PROCESS, 0, 0)
         for leader in place.leaders(vmm):
             os.setpriority(os.PRIO_PGRP, leader, 0)

@@ -18,6 +18,7 @@ from .containers import INIT
 from .files import begin_archive
 from .passed_process import PassedProcess
 from .request import REQUEST_BOUND, Request, peer_gone, read_request
+from .rest import Rest
 from .sandbox import Sandbox
 
 _DELIVERY_BOUND = 600.0
@@ -35,6 +36,8 @@ class Server:
         self._active: set[asyncio.Task[None]] = set()
         self._attachments: set[Attachment] = set()
         self._passed: set[asyncio.Task[None]] = set()
+        self._rest = Rest()
+        sandbox.listeners.add(lambda event: self._rest.stir())
         self._handlers: dict[str, Handler] = {
             "info": self._info,
             "create": self._create,
@@ -132,6 +135,7 @@ class Server:
             for fd in request.fds if request else []:
                 os.close(fd)
             sock.close()
+            self._rest.stir()
 
     async def _serve(self, request: Request) -> None:
         """Raises HyperError for whatever goes wrong, and ConnectionError when the peer is gone."""
