@@ -1,13 +1,16 @@
 """VMs that hyperd's factory has ready for pods."""
 
 import os
+import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.sandbox import heap
 from tests.e2e.hyperd_process import Hyperd, wait_until
 from tests.e2e.leaks import drop_templates
 
@@ -90,6 +93,29 @@ def test_a_pod_gets_a_ready_vm_and_others_follow(factory: Hyperd) -> None:
     assert factory.execute(second, "echo", "still there") == (0, "still there\n")
     for container in (first, second, other):
         factory.client.remove_container(container, force=True)
+    factory.nothing_left()
+
+
+def _own_memory(pid: int) -> int:
+    """What a process has written of what it shares, in KiB (proc(5), smaps_rollup)."""
+    match = re.search(r"^Private_Dirty: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+    assert match is not None
+    return int(match[1])
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) or not heap.library(),
+    reason="it takes CPython 3.11 and the library of `make giveback`",
+)
+def test_an_idle_sandbox_gives_back_what_it_only_read(factory: Hyperd) -> None:
+    container = factory.run("sleep", "600", pod_resource={"vcpu": 1, "memory": 96})
+    sandbox = int(factory.vm_of(container)["Pid"])
+    assert factory.execute(container, "echo", "busy") == (0, "busy\n")
+    busy = _own_memory(sandbox)
+    wait_until(lambda: _own_memory(sandbox) < 0.6 * busy, "it gives its copies back", 60.0)
+    for _ in range(3):
+        assert factory.execute(container, "echo", "as before") == (0, "as before\n")
+    factory.client.remove_container(container, force=True)
     factory.nothing_left()
 
 

@@ -40,17 +40,17 @@ def share() -> None:
     """Put all of Python's memory where processes forked from now on share it."""
     global _library
     gc.collect()
-    path = _path()
+    path = library()
     if path and _is_known():
-        library = ctypes.PyDLL(path)
-        library.heap_give_back.restype = ctypes.c_long
+        loaded = ctypes.PyDLL(path)
+        loaded.heap_give_back.restype = ctypes.c_long
         _mark_all()
         gc.collect()
         gc.freeze()
         bounds = [end for part in _parts() for end in part]
         array = (ctypes.c_uint64 * len(bounds))(*bounds)
-        _library = library
-        if failed := library.heap_share(array, len(bounds) // 2, _MARK):
+        _library = loaded
+        if failed := loaded.heap_share(array, len(bounds) // 2, _MARK):
             reason = os.strerror(-failed)
             sys.stderr.write(f"memory of sandboxes is shared in part only: {reason}\n")
     else:
@@ -67,7 +67,8 @@ def give_back() -> int:
     return max(0, int(_library.heap_give_back())) * _PAGE
 
 
-def _path() -> str:
+def library() -> str:
+    """The path of the library, "" where it is not built."""
     paths = (os.path.join(place, _LIBRARY) for place in (cache_directory(), INSTALLED))
     return next(filter(os.path.exists, paths), "")
 
