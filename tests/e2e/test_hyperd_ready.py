@@ -98,7 +98,8 @@ def test_a_pod_gets_a_ready_vm_and_others_follow(factory: Hyperd) -> None:
 
 def _own_memory(pid: int) -> int:
     """What a process has written of what it shares, in KiB (proc(5), smaps_rollup)."""
-    match = re.search(r"^Private_Dirty: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    match = re.search(r"^Private_Dirty: +(\d+)", text, re.M)
     assert match is not None
     return int(match[1])
 
