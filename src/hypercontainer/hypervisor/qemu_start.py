@@ -22,6 +22,9 @@ SCSI_BUS = "scsi0.0"
 # 9p serves files as the guest names their owners, so QEMU keeps what that takes and no more:
 # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD.
 _SHARE_CAPABILITIES = (0, 1, 2, 3, 4, 27)
+# Told of ERMS, a kernel clears and copies pages by `rep stosb` and `rep movsb`, which is done byte
+# by byte here; by words otherwise.
+_EMULATED_CPU = "max,erms=off"
 # What translations of guest code may take, in MiB. QEMU bounds them by an eighth of the host's
 # memory, however small the guest, of which it would be the guest's to use all.
 _TCG_OPTIONS = ",tb-size=64"
@@ -169,7 +172,7 @@ def _boot(machine: Machine, starter_fd: int) -> list[str]:
 
 def _pc(machine: Machine) -> list[str]:
     """The machine and processor of the host's architecture."""
-    cpu, hpet = ("host", "off") if machine.accel == "kvm" else ("max", "on")
+    cpu, hpet = ("host", "off") if machine.accel == "kvm" else (_EMULATED_CPU, "on")
     flash = ",max-fw-size=16M" if machine.cbfs else ""
     return [
         *("-M", f"pc,usb=off,vmport=off,smm=off,mem-merge=off,hpet={hpet}{flash}"),
