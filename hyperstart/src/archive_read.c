@@ -79,7 +79,7 @@ static void append_base64(struct buffer *out, const uint8_t *data, size_t size)
 
 static void append_xattrs(struct walk *walk, int fd)
 {
-    static char names[XATTRS_MAX], value[XATTRS_MAX];
+    static SELDOM char names[XATTRS_MAX], value[XATTRS_MAX];
     ssize_t size = flistxattr(fd, names, sizeof names);
     const char *separator = "";
     int count = 0;

@@ -88,7 +88,7 @@ static int write_whole(int fd, const uint8_t *data, size_t size)
 
 static int fill_file(const struct put *put, const struct entry_spec *entry, int fd)
 {
-    static uint8_t data[65536];
+    static SELDOM uint8_t data[65536];
     for (int64_t left = entry->size; left > 0;) {
         size_t part = left < (int64_t)sizeof data ? (size_t)left : sizeof data;
         if (read_whole(data, part, put->failure) < 0)

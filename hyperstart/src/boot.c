@@ -18,6 +18,7 @@
 
 #include "failure.h"
 #include "loop.h"
+#include "memory.h"
 #include "parameters.h"
 #include "path.h"
 #include "ports.h"
@@ -97,7 +98,7 @@ void boot_limits(void)
 
 static const char *command_line(void)
 {
-    static char line[COMMAND_LINE];
+    static SELDOM char line[COMMAND_LINE];
     if (!*line && read_file("/proc/cmdline", line, sizeof line) < 0)
         die("/proc/cmdline: %s", error_text(errno));
     return line;

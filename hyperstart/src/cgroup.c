@@ -252,7 +252,7 @@ static uint64_t value_of(const char *text, const char *name)
 
 bool cgroup_is_full(const char *id)
 {
-    static char text[16384];
+    static SELDOM char text[16384];
     if (cgroup_read(id, "memory.max", text, sizeof text) <= 0 || !strncmp(text, "max", 3))
         return false;
     uint64_t limit = strtoull(text, NULL, 10);

@@ -93,6 +93,7 @@ void container_new(uint64_t seq, const struct container_spec *spec)
     container->next = containers;
     containers = container;
     use_disks(container, spec);
+    container->group = cgroup_open(container->id, "", O_PATH | O_DIRECTORY);
     oom_watch(container);
     if (launch(container, spec, &spec->process, seq, &failure) < 0)
         container_remove(seq, container, &failure);
@@ -212,6 +213,9 @@ void container_remove(uint64_t seq, struct container *container, const struct fa
         end->reason = *reason;
     container->removing = true;
     oom_unwatch(container);
+    if (container->group >= 0)
+        close(container->group);
+    container->group = -1;
     for (size_t i = 0; i < container->disks_count; i++) {
         if (!disk_unuse(container->disks[i]))
             continue;

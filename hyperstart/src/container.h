@@ -42,6 +42,7 @@ struct container {
     char id[ID_MAX + 1];
     struct process *processes;
     struct process *init; /* NULL once it is over */
+    int group; /* the directory of its cgroup, or -1 */
     struct oom_watch oom;
     bool frozen, removing;
     struct disk_address *disks; /* an overlay's layers, its upper disk, those of mounts */

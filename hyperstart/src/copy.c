@@ -22,7 +22,7 @@ static int copy_directory(int from, int to, int depth);
 /* Not those of the overlay itself; what the target can't keep is left out. */
 static int copy_xattrs(int from, int to)
 {
-    static char names[XATTRS_MAX], value[XATTRS_MAX];
+    static SELDOM char names[XATTRS_MAX], value[XATTRS_MAX];
     ssize_t size = flistxattr(from, names, sizeof names);
     for (char *name = names; size > 0 && name < names + size; name += strlen(name) + 1) {
         ssize_t length = fgetxattr(from, name, value, sizeof value);

@@ -91,7 +91,7 @@ struct clone_arguments {
  * work where the group may have no processes, or no more; then the child joins it, or one below. */
 static pid_t fork_in_cgroup(struct child *child)
 {
-    int group = cgroup_open(child->container->id, "", O_PATH | O_DIRECTORY);
+    int group = child->container->group;
     struct clone_arguments arguments = {.flags = CLONE_INTO_CGROUP,
                                         .exit_signal = SIGCHLD,
                                         .cgroup = (uint64_t)group};
@@ -101,8 +101,6 @@ static pid_t fork_in_cgroup(struct child *child)
         child->in_cgroup = false;
         pid = fork();
     }
-    if (pid && group >= 0)
-        close(group);
     return pid;
 }
 
@@ -113,15 +111,15 @@ static pid_t fork_into(struct child *child, bool new_pid_namespace, int pidfd)
         return (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
     if (pidfd < 0)
         return fork();
-    int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+    static int own = -1; /* stays open: it is the same for good */
+    if (own < 0)
+        own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
     pid_t pid = -1;
     if (own >= 0 && !setns(pidfd, CLONE_NEWPID)) {
         pid = child->spec ? fork() : fork_in_cgroup(child);
         if (pid && setns(own, CLONE_NEWPID) < 0)
             die("return to the own pid namespace: %s", strerror(errno));
     }
-    if (pid && own >= 0)
-        close(own);
     return pid;
 }
 
@@ -263,7 +261,10 @@ int launch(struct container *container, const struct container_spec *spec,
     if (spec)
         container->init = process;
     process->report.ready = report_ready;
-    loop_add(&process->report, plumbing.report[0], EPOLLIN);
+    /* A container's init waits for an answer to its report. Others are heard once they have
+     * executed their program or ended: each switch between processes costs an emulated CPU all
+     * translations of addresses. */
+    loop_add(&process->report, plumbing.report[0], spec ? EPOLLIN : EPOLLRDHUP);
     plumbing.report[0] = -1;
     open_streams(process, process_spec, &plumbing);
     close_plumbing(&plumbing);

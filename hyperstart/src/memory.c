@@ -24,6 +24,25 @@ void *allocate(size_t size)
     return memory;
 }
 
+/* One block is kept for the next request: the C library would give its memory back to the kernel,
+ * and getting it again, with page faults, takes longer than the request. */
+static struct arena_block *spare;
+
+static struct arena_block *new_block(size_t size)
+{
+    struct arena_block *block = size > ARENA_BLOCK ? NULL : spare;
+    if (block) {
+        spare = NULL;
+        memset(block->data, 0, block->used);
+        block->used = 0;
+        return block;
+    }
+    size_t capacity = size > ARENA_BLOCK ? size : ARENA_BLOCK;
+    block = allocate(sizeof *block + capacity);
+    block->capacity = capacity;
+    return block;
+}
+
 void *arena_alloc(struct arena *arena, size_t size)
 {
     size_t step = alignof(max_align_t);
@@ -32,9 +51,7 @@ void *arena_alloc(struct arena *arena, size_t size)
     size = (size + step - 1) / step * step;
     struct arena_block *block = arena->blocks;
     if (!block || block->capacity - block->used < size) {
-        size_t capacity = size > ARENA_BLOCK ? size : ARENA_BLOCK;
-        block = allocate(sizeof *block + capacity);
-        block->capacity = capacity;
+        block = new_block(size);
         block->next = arena->blocks;
         arena->blocks = block;
     }
@@ -67,7 +84,10 @@ void arena_free(struct arena *arena)
 {
     while (arena->blocks) {
         struct arena_block *next = arena->blocks->next;
-        free(arena->blocks);
+        if (!spare && arena->blocks->capacity == ARENA_BLOCK)
+            spare = arena->blocks;
+        else
+            free(arena->blocks);
         arena->blocks = next;
     }
 }

@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* For large buffers that are seldom used: they lie behind all else, so that what is written all the
+ * time shares few pages. A fork costs a fault and a copy for each of these. */
+#define SELDOM __attribute__((section(".bss.zz")))
+
 struct arena_block;
 struct arena {
     struct arena_block *blocks;

@@ -260,7 +260,7 @@ static int find_owner(int root, const char *user, struct identity *identity,
 static int write_injected(const struct file_spec *file, const char *path, int root,
                           struct failure *failure)
 {
-    static struct identity owner;
+    static SELDOM struct identity owner;
     memset(&owner, 0, sizeof owner);
     if (file->user && find_owner(root, file->user, &owner, failure) < 0)
         return -1;

@@ -85,7 +85,7 @@ static int unmount_work(const void *argument, struct failure *failure)
 {
     (void)argument, (void)failure;
     char line[8192];
-    static char *targets[1024];
+    static SELDOM char *targets[1024];
     size_t count = 0;
     sync();
     FILE *mounts = fopen("/proc/self/mounts", "re");

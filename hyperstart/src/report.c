@@ -108,7 +108,7 @@ void report_stats(uint64_t seq, const struct container *container)
 {
     static const char *const names[] = {"memory.current", "memory.stat",  "memory.max", "memory.peak",
                                         "cpu.stat",       "pids.current", "pids.max",   "io.stat"};
-    static char text[16384];
+    static SELDOM char text[16384];
     struct buffer json = {0};
     buffer_printf(&json, ",\"files\":{");
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)

@@ -39,7 +39,7 @@ static struct source port;
 static bool port_readable, port_writable;
 static struct line_window port_window;
 static struct buffer out_queue;
-static struct stream_decoder decoder;
+static SELDOM struct stream_decoder decoder;
 static struct stream *streams;
 
 static void port_ready(struct source *source, uint32_t events)
@@ -251,7 +251,7 @@ static void flush_port(void)
 /* After the end was sent another process may still write: let it. */
 static void discard_output(struct stream *stream)
 {
-    static char waste[65536];
+    static SELDOM char waste[65536];
     while (stream->readable && stream->out.fd >= 0) {
         ssize_t got = read(stream->out.fd, waste, sizeof waste);
         if (got > 0)
