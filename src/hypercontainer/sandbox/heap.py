@@ -30,10 +30,15 @@ _WORD = 8
 _PAGE = 4096
 # Arenas of objects are of 1 MiB; what is less are stacks and such.
 _LEAST, _LARGEST = 1 << 20, 256 << 20
+# Pools, each for objects of one size (Objects/obmalloc.c), and what is before the first of one.
+_POOL, _POOL_HEADER = 16 << 10, 48
+_LEAST_SMALL, _MOST_SMALL, _SMALL_STEP = 32, 512, 16
+_BYTES_HEADER = 33
 _NO_SUCH_NAME = "hyper.no.such.name"
 _PLAIN = (str, bytes)
 
 _library: ctypes.PyDLL | None = None
+_filling: list[Any] = []
 
 
 def share() -> None:
@@ -47,6 +52,7 @@ def share() -> None:
         _mark_all()
         gc.collect()
         gc.freeze()
+        _fill_pools()
         bounds = [end for part in _parts() for end in part]
         array = (ctypes.c_uint64 * len(bounds))(*bounds)
         _library = loaded
@@ -118,6 +124,16 @@ def _mark_all() -> None:
             if issubclass(kind, type):
                 found += _of_type(thing)
     gc.enable()
+
+
+def _fill_pools() -> None:
+    """Take what is free between objects, so that new ones lie together and not among old ones."""
+    for size in range(_LEAST_SMALL, _MOST_SMALL + 1, _SMALL_STEP):
+        while True:
+            taken = bytes(size - _BYTES_HEADER) if size > _BYTES_HEADER else float(len(_filling))
+            _filling.append(taken)
+            if id(taken) % _POOL == _POOL_HEADER:
+                break
 
 
 def _singletons() -> list[Any]:
