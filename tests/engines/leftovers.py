@@ -79,6 +79,15 @@ def _name(pid: int) -> str:
         return ""
 
 
+def waits_for_keeper(pid: int) -> bool:
+    """Whether a process is a conmon that runv's keeper is a child of, for whose end it waits."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return False
+    return bool(children) and all(_name(int(child)) == "hyper-keeper" for child in children)
+
+
 def kill_all(directory: str) -> None:
     """Kill the processes of an engine that could not be stopped: those that name its directory."""
     for pid in naming(directory):

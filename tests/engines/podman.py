@@ -85,10 +85,12 @@ class Podman:
 
     def look(self) -> dict[str, object]:
         """What is left of containers."""
+        processes = leftovers.vm_processes(self.name)
+        processes |= leftovers.vm_processes(str(self.directory))
+        waiting = [pid for pid in processes if leftovers.waits_for_keeper(pid)]
         return {
             "containers": self.check("ps", "-aq").split(),
-            "processes": leftovers.vm_processes(self.name)
-            | leftovers.vm_processes(str(self.directory)),
+            "processes": {p: said for p, said in processes.items() if p not in waiting},
             # The groups of pods and of conmon are Podman's own.
             "groups": {g for g in leftovers.groups(self.name) if "/libpod-" in g},
             "links": self.namespace.links() - self._links,

@@ -6,4 +6,5 @@ from tests.engines.containerd_cases import memory_usage
 
 
 def test_metrics_are_those_of_the_vm(containerd: Containerd) -> None:
-    assert memory_usage(containerd, containerd.start("sleep", "1000")) > 20 << 20
+    """Of a VM that was kept ready, what it took since: memory stays with its first group."""
+    assert memory_usage(containerd, containerd.start("sleep", "1000")) > 1 << 20

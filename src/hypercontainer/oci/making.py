@@ -153,7 +153,8 @@ def make(
             connected = threads.start(lambda: _follow_network(sandbox, pid, loopback=loopback))
         if placement.peer is not None:
             _provide(settings.root, record)
-        _send(sandbox, record, wanted, placement, group, streams, link)
+        follows = connected is not _nothing
+        _send(sandbox, record, wanted, placement, group, streams, link, follows=follows)
         connected()
         moved()
         records.save(settings.root, record)
@@ -287,8 +288,10 @@ def _send(
     group: list[str],
     streams: Streams,
     link: int,
+    *,
+    follows: bool,
 ) -> None:
-    """Have the sandbox create the container."""
+    """Have the sandbox create the container; `follows` says that it is told of a network too."""
     request = {
         "container": record["guest_id"],
         "config": wanted.config,
@@ -297,5 +300,6 @@ def _send(
         "stdin": streams.has_input,
         "group": group if placement.peer else [],
         "fds": [*streams.names, "proxy"],
+        "follows": follows,
     }
     call(sandbox, "create", request, fds=[*streams.fds, link])

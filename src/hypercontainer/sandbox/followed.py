@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Conflict, HyperError
+from ..errors import Conflict, HyperError, Timeout
 from ..guest.fields import read_list
 from .containers import Container
 from .network import NetworkMirror
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox
 
 _RESOLV_CONF = "/etc/resolv.conf"
+_BEGIN_BOUND = 60.0
 
 
 class FollowedNetwork:
@@ -28,6 +29,7 @@ class FollowedNetwork:
         self._spawn = spawn
         self._mirror: NetworkMirror | None = None
         self._loopback: LoopbackRelay | None = None
+        self._begun = asyncio.Event()
 
     @property
     def follows(self) -> bool:
@@ -44,8 +46,16 @@ class FollowedNetwork:
         if self._mirror is not None:
             raise Conflict("the virtual machine has a network already")
         self._mirror = NetworkMirror(vm, namespace)
+        self._begun.set()
         await asyncio.shield(ready)
         await self._mirror.start()
+
+    async def begun(self) -> None:
+        """Wait until one is known, though not yet followed. Raises Timeout."""
+        try:
+            await asyncio.wait_for(self._begun.wait(), _BEGIN_BOUND)
+        except TimeoutError:
+            raise Timeout(f"no network to follow came within {_BEGIN_BOUND:.0f} s") from None
 
     async def serve_loopback(self, sandbox: "Sandbox", namespace: int) -> None:
         """Pass on to the guest who connects to the namespace's loopback; a host on which

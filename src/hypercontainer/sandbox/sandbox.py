@@ -439,6 +439,10 @@ class Sandbox:
         if loopback:
             await self._network.serve_loopback(self, namespace)
 
+    async def network_begun(self) -> None:
+        """Wait for `follow_network` to be called, on which a container's name servers depend."""
+        await self._network.begun()
+
     async def flush_logs(self) -> None:
         """Let the logs' receivers have what waits for them, for a few seconds."""
         logs = [c.log.close() for c in self.containers if c.log is not None]

@@ -162,6 +162,8 @@ class Server:
 
     async def _create(self, request: Request) -> dict[str, Any]:
         body = request.body
+        if body.get("follows"):
+            await self._sandbox.network_begun()
         container = await self._sandbox.create_container(
             request.text("container"),
             request.object("config"),
