@@ -28,6 +28,7 @@
 #define OF_FILE (1UL << 61)
 /* What the C library moves and enlarges (mremap) goes on behind the content, and reads zeros. */
 #define ROOM (1L << 40)
+#define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 int heap_share(const uintptr_t *bounds, int wanted, unsigned int mark);
 long heap_give_back(void);
@@ -53,16 +54,19 @@ static int write_all(int file, const char *from, size_t size)
     return 0;
 }
 
-/* The memory becomes a private view of a file that has what is in it; where that fails it stays. */
+/*
+ * The memory becomes a private view of a file that has what is in it; where that fails it stays.
+ * The file is sealed: no process, not even one that a guest has taken over, changes the others'.
+ */
 static int share(char *begin, size_t size)
 {
-    int file = memfd_create("hyper-python", MFD_CLOEXEC);
+    int file = memfd_create("hyper-python", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (file < 0)
         return -errno;
     int result = 0;
     char *before = MAP_FAILED;
-    if (ftruncate(file, ROOM) || write_all(file, begin, size) ||
-        (before = mmap(NULL, size, PROT_READ, MAP_SHARED, file, 0)) == MAP_FAILED ||
+    if (ftruncate(file, ROOM) || write_all(file, begin, size) || fcntl(file, F_ADD_SEALS, SEALS) ||
+        (before = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0)) == MAP_FAILED ||
         mmap(begin, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, 0) == MAP_FAILED) {
         result = -errno;
         if (before != MAP_FAILED)
