@@ -53,9 +53,10 @@ def measure() -> Iterator[Result]:
                 ways[name] = prepare(Path(directory))
             except (HyperError, OSError, subprocess.SubprocessError) as error:
                 ways[name] = str(error)
+        for name, way in ways.items():
+            if callable(way) and (trouble := _first(way)):
+                ways[name] = trouble
         boots = {name: way for name, way in ways.items() if callable(way)}
-        for boot in boots.values():
-            boot()
         samples: dict[str, list[float]] = {name: [] for name in ways}
         cpu: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(ROUNDS):
@@ -63,19 +64,28 @@ def measure() -> Iterator[Result]:
                 before = _cpu_of_children()
                 samples[name].append(1000 * boot())
                 cpu[name].append(1000 * (_cpu_of_children() - before))
-        first = next(iter(samples))
+        first = next(iter(boots or ways))
         for name, way in ways.items():
             if isinstance(way, str):
                 note = way
             else:
                 time_ratio = _against(samples[name], samples[first])
                 cpu_ratio = _against(cpu[name], cpu[first])
-                note = f"{time_ratio:.2f} times the default, CPU {cpu_ratio:.2f} times"
+                note = f"{time_ratio:.2f} times {first}, CPU {cpu_ratio:.2f} times"
                 if name in _NO_PROCESS:
-                    note = f"{time_ratio:.2f} times the default"
+                    note = f"{time_ratio:.2f} times {first}"
             yield Result(f"boot to agent: {name}", "ms", samples[name], note=note)
             if name not in _NO_PROCESS:
                 yield Result(f"CPU time of it: {name}", "ms", cpu[name])
+
+
+def _first(boot: Boot) -> str:
+    """What keeps a way from booting, "" if it does."""
+    try:
+        boot()
+    except (HyperError, OSError, subprocess.SubprocessError, RuntimeError) as error:
+        return str(error)
+    return ""
 
 
 def _cpu_of_children() -> float:
