@@ -71,7 +71,7 @@ def test_the_channels_are_descriptors_and_nothing_listens() -> None:
 def test_the_engine(accel: str, cpu: str, cpus: int) -> None:
     machine = MACHINE._replace(accel=accel, cpus=cpus)
     assert options(machine, "-accel")[0].partition(",")[0] == accel
-    assert options(machine, "-cpu") == [cpu]
+    assert options(machine, "-cpu")[0].partition(",")[0] == cpu
     assert options(machine, "-smp") == [str(cpus)]
     assert options(machine, "-m") == ["128M,maxmem=38016M"]
 
