@@ -55,8 +55,9 @@ if os.fork() == 0:
     del names, new, grown, things
     maps = [line.split() for line in open("/proc/self/maps") if "memfd:hyper-python" in line]
     seen["private"] = bool(maps) and all(how.endswith("p") for _, how, *_ in maps)
+    span = "-".join(bound.lstrip("0") for bound in maps[0][0].split("-"))
     try:
-        file = os.open(f"/proc/self/map_files/{maps[0][0]}", os.O_RDWR)
+        file = os.open(f"/proc/self/map_files/{span}", os.O_RDWR)
     except PermissionError:  # not in every container
         seen["sealed"] = True
     else:
