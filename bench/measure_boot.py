@@ -192,8 +192,18 @@ def _boot(image: GuestImage, architecture: str = NATIVE, engine: str = "tcg") ->
         vmm = driver.load(engine).start(machine)
         try:
             return _first_words(vmm.control, begin)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}: {_said(vmm.errors)}") from None
         finally:
             vmm.discard()
+
+
+def _said(errors: int) -> str:
+    """What a VMM said of itself, or its last part."""
+    try:
+        return os.read(errors, 1 << 16).decode(errors="replace").strip()[-500:] or "no reason"
+    except OSError:
+        return "no reason"
 
 
 def _boot_cd(image: Path) -> float:
