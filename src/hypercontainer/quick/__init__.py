@@ -5,3 +5,12 @@ re, enum, socket and argparse took half (docs/performance.md). Each module here 
 one of these that such commands need, made of the same C modules, and hands over to the real
 one for whatever is out of the ordinary. Other programs have no reason to use them.
 """
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as signals
+else:
+    # Its numbers, and what sets a handler, without enumerations.
+    import _signal as signals
+
+__all__ = ["signals"]
