@@ -137,6 +137,7 @@ def make(
     pid, link = _proxy(settings, wanted, placement, streams.controlling)
     # The kernel may take 10 ms to move a process, in which the guest makes the container.
     moved = threads.start(lambda: host_cgroups.enter(group, pid))
+    follows = placement.peer is None and not placement.host_network
     connected = _nothing
     record = _record(wanted, owner, pid)
     try:
@@ -147,13 +148,12 @@ def make(
             moved()
         for kind in ("prestart", "createRuntime", "createContainer"):
             hooks.run(wanted.config, kind, state_of(record, "creating"))
-        if placement.peer is None and not placement.host_network:
+        if follows:
             loopback = pods.is_pod(wanted.config)
             # The guest makes the container meanwhile.
             connected = threads.start(lambda: _follow_network(sandbox, pid, loopback=loopback))
         if placement.peer is not None:
             _provide(settings.root, record)
-        follows = connected is not _nothing
         _send(sandbox, record, wanted, placement, group, streams, link, follows=follows)
         connected()
         moved()
