@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hypercontainer.oci.arguments import Arguments, parse_plain
 from hypercontainer.oci.options import COMMANDS, FLAG, global_options
-from hypercontainer.oci.parser import parse
+from hypercontainer.oci.parser import parse, parser
 
 WORDS = ["x", "y-1", "9", "KILL", "", "-1", "-", "--", "a=b", "json", "5s", "/p", "-x", "-ad"]
 
@@ -60,10 +60,14 @@ def test_whatever_is_taken_for_plain_means_what_argparse_says(argv: list[str]) -
         ["kill", "--all", "x", "15"],
         ["kill", "x"],
         ["delete", "--force", "x"],
+        ["ps", "--format", "json", "x"],
+        ["run", "-d", "--bundle", ".", "x"],
+        ["--root=/r", "--log-format=json", "state", "x"],
         ["--root=/r", "--log-format=json", "run", "-d", "--bundle", ".", "x"],
     ],
 )
 def test_what_engines_call_is_plain(argv: list[str]) -> None:
+    assert parser().parse_args(argv).id == "x"
     plain = parse_plain(argv)
     assert plain is not None
     other = _by_argparse(argv)

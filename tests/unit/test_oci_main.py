@@ -33,28 +33,6 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "create" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        [
-            *("--root", "/r", "--log", "/l", "--log-format", "json"),
-            *("create", "--bundle", "/b", "--pid-file", "/p", "--console-socket", "/c", "x"),
-        ],
-        ["--root", "/r", "--systemd-cgroup", "start", "x"],
-        ["exec", "--process", "/p", "--detach", "--pid-file", "/q", "x"],
-        ["exec", "-t", "-u", "1:2", "-e", "A=B", "--cwd", "/", "x", "sh", "-c", "echo --all"],
-        ["kill", "--all", "x", "15"],
-        ["kill", "x"],
-        ["delete", "--force", "x"],
-        ["ps", "--format", "json", "x"],
-        ["run", "-d", "--bundle", ".", "x"],
-        ["--root=/r", "--log-format=json", "state", "x"],
-    ],
-)
-def test_what_engines_call(argv: list[str]) -> None:
-    assert parser().parse_args(argv).id == "x"
-
-
 def test_the_program_of_exec_keeps_its_own_flags() -> None:
     args = parser().parse_args(["exec", "x", "ls", "-t", "--force", "--", "-d"])
     assert (args.args, args.tty, args.detach) == (["ls", "-t", "--force", "--", "-d"], False, False)
