@@ -4,7 +4,7 @@ import os
 
 from ..errors import BadRequest, NotSupported
 from ..quick import signals
-from ..quick.types import Any
+from ..quick.types import Any, Callable
 from . import bundle, making, records
 from .arguments import Arguments
 from .lifecycle import destroy, run_poststart, start_container
@@ -58,9 +58,7 @@ def _load(args: Arguments, *, detach: bool) -> Wanted:
 
 def _run(args: Arguments, wanted: Wanted, own: int = 0) -> int:
     with making.Reservation(args.root, args.id):
-        record = _create(args, wanted, own)
-        forward_signals(record["pid"])
-        start_container(args.root, record)
+        record = _start(args, wanted, own)
         run_poststart(record)
         if args.detach:
             return 0
@@ -73,15 +71,39 @@ def _run(args: Arguments, wanted: Wanted, own: int = 0) -> int:
     return code if code >= 0 else 128 - code
 
 
+def _start(args: Arguments, wanted: Wanted, own: int) -> Record:
+    """Create and start the container: by one request, unless hooks run in between."""
+
+    def starting(record: Record) -> None:
+        write_pid_file(args.pid_file, record["pid"])
+        forward_signals(record["pid"])
+
+    if not (wanted.config.get("hooks") or {}).get("startContainer"):
+        return _make(args, wanted, own, starting)
+    record = _create(args, wanted, own)
+    forward_signals(record["pid"])
+    start_container(args.root, record)
+    return record
+
+
 def _create(args: Arguments, wanted: Wanted, own: int = 0) -> Record:
+    record = _make(args, wanted, own)
+    write_pid_file(args.pid_file, record["pid"])
+    return record
+
+
+def _make(
+    args: Arguments,
+    wanted: Wanted,
+    own: int,
+    starting: Callable[[Record], None] | None = None,
+) -> Record:
     process: dict[str, Any] = wanted.config["process"]
     streams = open_streams(bool(process.get("terminal")), args.console_socket, own)
     try:
-        record = making.make(_settings(args), wanted, streams)
+        return making.make(_settings(args), wanted, streams, starting=starting)
     finally:
         streams.close()
-    write_pid_file(args.pid_file, record["pid"])
-    return record
 
 
 def _settings(args: Arguments) -> Settings:
@@ -99,4 +121,5 @@ def _settings(args: Arguments) -> Settings:
         memory_mib=args.default_memory,
         template=args.template,
         share=args.share,
+        ephemeral=args.command == "run" and not (args.detach or args.keep),
     )

@@ -7,6 +7,7 @@ import time
 from ..errors import HyperError
 from ..guest.fields import read_object, read_objects, read_text, read_texts
 from ..guest.platforms import architecture
+from ..guest.spec import disk_mounts
 from ..quick import signals, threads
 from ..quick.types import Any, Callable, NamedTuple
 from ..sandbox import VMConfig, vm_size
@@ -26,7 +27,11 @@ ARCHITECTURE = "org.hypercontainer.architecture"
 
 
 class Settings(NamedTuple):
-    """What a caller wants of all of its containers: runv's own flags (see `runv --help`)."""
+    """What a caller wants of all of its containers: runv's own flags (see `runv --help`).
+
+    `ephemeral` says that nobody wants the VM, nor what is on its disks, once its last container
+    has ended.
+    """
 
     root: str
     systemd_cgroup: bool = False
@@ -41,6 +46,7 @@ class Settings(NamedTuple):
     memory_mib: int = 128
     template: str = "auto"
     share: str = "9p"
+    ephemeral: bool = False
 
 
 class Wanted(NamedTuple):
@@ -115,11 +121,13 @@ def make(
     wanted: Wanted,
     streams: Streams,
     on_sandbox: Callable[[str], None] = lambda sandbox: None,
+    starting: Callable[[Record], None] | None = None,
 ) -> Record:
     """Create a reserved container up to the point before its program runs; returns its record.
 
     `on_sandbox` gets the state directory of its sandbox once that takes requests, before
-    the container is made in it. Raises HyperError.
+    the container is made in it. With `starting`, which gets the record once that is saved, the
+    program runs when this returns; hooks of startContainer are not run. Raises HyperError.
     """
     if settings.bios or settings.cbfs:
         _check_firmware(settings)
@@ -154,10 +162,18 @@ def make(
             connected = threads.start(lambda: _follow_network(sandbox, pid, loopback=loopback))
         if placement.peer is not None:
             _provide(settings.root, record)
-        _send(sandbox, record, wanted, placement, group, streams, link, follows=follows)
+        if starting is not None:
+            records.save(settings.root, record)
+            starting(record)
+        _send(
+            *(sandbox, record, wanted, placement, group, streams, link),
+            follows=follows,
+            start=starting is not None,
+        )
         connected()
         moved()
-        records.save(settings.root, record)
+        if starting is None:
+            records.save(settings.root, record)
     except BaseException:
         os.kill(pid, signals.SIGKILL)
         raise
@@ -227,6 +243,7 @@ def _vm(settings: Settings, config: dict[str, Any], *, host_network: bool) -> VM
         share=True,
         share_driver=settings.share,
         linger=False,
+        ephemeral=settings.ephemeral and not disk_mounts(config),
         network="user" if host_network else "none",
         template=settings.template,
         architecture=_architecture(config),
@@ -290,8 +307,10 @@ def _send(
     link: int,
     *,
     follows: bool,
+    start: bool,
 ) -> None:
-    """Have the sandbox create the container; `follows` says that it is told of a network too."""
+    """Have the sandbox create the container, and `start` it; `follows` says that it is told of
+    a network too."""
     request = {
         "container": record["guest_id"],
         "config": wanted.config,
@@ -301,5 +320,6 @@ def _send(
         "group": group if placement.peer else [],
         "fds": [*streams.names, "proxy"],
         "follows": follows,
+        "start": start,
     }
     call(sandbox, "create", request, fds=[*streams.fds, link])

@@ -30,6 +30,7 @@ class FollowedNetwork:
         self._mirror: NetworkMirror | None = None
         self._loopback: LoopbackRelay | None = None
         self._begun = asyncio.Event()
+        self._followed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def follows(self) -> bool:
@@ -47,8 +48,14 @@ class FollowedNetwork:
             raise Conflict("the virtual machine has a network already")
         self._mirror = NetworkMirror(vm, namespace)
         self._begun.set()
-        await asyncio.shield(ready)
-        await self._mirror.start()
+        try:
+            await asyncio.shield(ready)
+            await self._mirror.start()
+        except BaseException as error:
+            self._followed.set_exception(error)
+            self._followed.exception()
+            raise
+        self._followed.set_result(None)
 
     async def begun(self) -> None:
         """Wait until one is known, though not yet followed. Raises Timeout."""
@@ -56,6 +63,10 @@ class FollowedNetwork:
             await asyncio.wait_for(self._begun.wait(), _BEGIN_BOUND)
         except TimeoutError:
             raise Timeout(f"no network to follow came within {_BEGIN_BOUND:.0f} s") from None
+
+    async def followed(self) -> None:
+        """Wait until the VM has what the namespace has. Raises what kept `follow` from it."""
+        await asyncio.shield(self._followed)
 
     async def serve_loopback(self, sandbox: "Sandbox", namespace: int) -> None:
         """Pass on to the guest who connects to the namespace's loopback; a host on which

@@ -138,7 +138,8 @@ async def serve(
     own: dict[str, Any],
     go_on: "Callable[[], Awaitable[None]] | None" = None,
 ) -> int:
-    """Serve requests until the VM is gone; one that is no clone boots meanwhile, or does `go_on`.
+    """Serve requests until the VM is gone; one that is no clone boots meanwhile, or does `go_on`,
+    which may give the sandbox another.
 
     `own` is what `about` says. Returns the exit status.
     """
@@ -155,15 +156,19 @@ async def serve(
     sandbox.own(vm, own)
     server = Server(sandbox, lambda timeout: _stop(sandbox, timeout))
     await server.serve(os.path.join(state_dir, SOCKET))
+    begin = go_on or boot
     if not report({"event": "listening"}):
         vm.kill_for("nobody waits for it: its starter is gone")
-    failed = await _come_up(sandbox, go_on or boot)
+        sandbox.has_its_vm.set()
+        begin = boot
+    failed = await _come_up(sandbox, begin)
     if not failed and boots and config.template == "auto" and template.possible(vm.machine.accel):
         from .template import make_in_background
 
         make_in_background(config)
     if not failed and not config.linger:
         sandbox.spawn(_end_when_empty(sandbox))
+    vm = sandbox.vm
     reason = failed or await vm.ended
     await vm.monitor.close()
     await sandbox.leave_network()

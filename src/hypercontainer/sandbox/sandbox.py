@@ -41,6 +41,9 @@ class Sandbox:
         self.listeners: set[Callable[[dict[str, Any]], None]] = set()
         # Containers that are frozen in the guest though they are not paused: until `thaw`.
         self.frozen: list[str] = []
+        # Clear while another VM may have to take the place of the first.
+        self.has_its_vm = asyncio.Event()
+        self.has_its_vm.set()
         self.vm: VirtualMachine
         self.disks: Disks
         self.cards: Cards
@@ -442,6 +445,10 @@ class Sandbox:
     async def network_begun(self) -> None:
         """Wait for `follow_network` to be called, on which a container's name servers depend."""
         await self._network.begun()
+
+    async def network_followed(self) -> None:
+        """Wait until the VM has what `follow_network` gives it. Raises as that does."""
+        await self._network.followed()
 
     async def flush_logs(self) -> None:
         """Let the logs' receivers have what waits for them, for a few seconds."""

@@ -126,6 +126,7 @@ class Server:
         request: Request | None = None
         try:
             request = await asyncio.wait_for(read_request(sock), REQUEST_BOUND)
+            await self._sandbox.has_its_vm.wait()
             await self._serve(request)
         except HyperError as error:
             await _refuse(sock, error)
@@ -176,6 +177,10 @@ class Server:
         )
         container.group = [str(directory) for directory in body.get("group") or []]
         self._carry(request, container.cid, INIT)
+        if body.get("start"):
+            if body.get("follows"):
+                await self._sandbox.network_followed()
+            await self._sandbox.start_container(container.cid)
         return {"pid": container.guest_pid}
 
     async def _start(self, request: Request) -> dict[str, Any]:

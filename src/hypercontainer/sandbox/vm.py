@@ -138,8 +138,10 @@ class VirtualMachine:
 
     async def go_on(self, pod: dict[str, Any], bound: float) -> None:
         """As `renew`, in at most `bound` seconds. Raises VMError."""
-        await self.monitor.resume()
-        await self.control.request(Code.STARTPOD, identity(pod), timeout=bound)
+        await asyncio.gather(
+            self.monitor.resume(),
+            self.control.request(Code.STARTPOD, identity(pod), timeout=bound),
+        )
 
     async def boot(self, timeout: float | None, pod: dict[str, Any]) -> None:
         """Wait for the guest and set it up.
