@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 _BOUND = 120.0
-_STILL = 0.3
+_STILL = 0.6
 
 
 def wait_for_ready(ancestor: int = 0, count: int = 1) -> None:

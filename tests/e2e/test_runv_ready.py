@@ -182,6 +182,7 @@ def test_a_vm_of_another_initrd_is_passed_over(
     runv: Runv, keepers: Keepers, tmp_path: Path
 ) -> None:
     """The file is replaced while a VM of the old one is ready."""
+    keepers.idle_vm()
     initrd = tmp_path / "initrd.img"
     shutil.copyfile(kernel.find().initrd, initrd)
     flags = ("--initrd", str(initrd), "run", "--bundle", runv.bundle("echo", "on"))

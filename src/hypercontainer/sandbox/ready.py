@@ -18,6 +18,7 @@ from ..errors import HyperError
 from ..hypervisor import template
 from ..hypervisor.machine import Machine, Vmm
 from ..system import syscalls
+from ..system.patience import slowness
 from ..system.syscalls import MS_REC, MS_SLAVE
 from . import place
 from .config import VMConfig
@@ -30,6 +31,9 @@ DESCRIPTORS = 3
 READY = b"ready"
 NO_TEMPLATE = 3
 _NICE = 15
+# The guest's kernel takes control groups and namespaces down after whoever asked for it was
+# answered, and would go on with that in the time of the VM's user.
+_SETTLING = 0.15
 _SIZE = "size=2m,mode=700"
 
 
@@ -94,6 +98,7 @@ class _Ready:
             await self._vm.clone(found, {"hostname": "ready"})
             found.close()
             await self._warm_up()
+            await asyncio.sleep(_SETTLING * slowness())
             await self._vm.monitor.pause()
             sock.send(READY)
             request, fds = await self._wanted(sock)
@@ -154,25 +159,40 @@ class _Ready:
         self._on_event = sandbox.on_event
         sandbox.moved = moving
         console = os.path.join(state_dir, CONSOLE_LOG)
-        machine = self._machine
-        try:
+
+        async def renew() -> None:
             current, _ = machine_of(request["id"], state_dir, config)
             if template.key(current) != key:
                 raise HyperError("the template has changed")
             vm.console.move(console)
             await vm.renew({"hostname": request["id"]})
-        except (HyperError, OSError) as error:
-            sys.stderr.write(f"ready VM: {error}; booting instead\n")
-            await vm.kill()
-            await vm.monitor.close()
-            # Without its state directory nobody waits for it any more.
-            await moving
-            machine, vmm, key = await self._boot_in_place(request, config, state_dir)
-        return await serve(sandbox, self._vm, state_dir, about(machine, self._why, vmm, key))
 
-    async def _boot_in_place(
+        async def go_on() -> None:
+            try:
+                await renewing
+            except (HyperError, OSError) as error:
+                sys.stderr.write(f"ready VM: {error}; booting instead\n")
+                await vm.kill()
+                await vm.monitor.close()
+                # Without its state directory nobody waits for it any more.
+                await moving
+                machine, vmm = await self._start_in_place(request, config, state_dir)
+                sandbox.own(self._vm, about(machine, self._why, vmm, ""))
+                sandbox.has_its_vm.set()
+                await self._vm.boot(config.boot_timeout, {"hostname": request["id"]})
+            finally:
+                sandbox.has_its_vm.set()
+
+        # The guest is at work on it while the server starts.
+        renewing = asyncio.create_task(renew())
+        await asyncio.sleep(0)
+        sandbox.has_its_vm.clear()
+        own = about(self._machine, self._why, vmm, key)
+        return await serve(sandbox, vm, state_dir, own, go_on)
+
+    async def _start_in_place(
         self, request: dict[str, Any], config: VMConfig, state_dir: str
-    ) -> tuple[Machine, Vmm, str]:
+    ) -> tuple[Machine, Vmm]:
         from .vm import VirtualMachine
 
         machine, self._why = machine_of(request["id"], state_dir, config)
@@ -187,7 +207,7 @@ class _Ready:
             os.close(here)
         self._vm = VirtualMachine(machine, vmm, lambda event: self._on_event(event))
         await self._vm.open(os.path.join(state_dir, CONSOLE_LOG))
-        return machine, vmm, ""
+        return machine, vmm
 
 
 def _settle(future: "asyncio.Future[None]") -> None:

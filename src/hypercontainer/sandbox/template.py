@@ -19,11 +19,15 @@ from ..errors import HyperError, NotSupported, VMError
 from ..hypervisor import driver, template
 from ..hypervisor.machine import Machine
 from ..system import cgroups
+from ..system.patience import slowness
 from .config import VMConfig
 
 _MODULE = "hypercontainer.sandbox.template"
 _NICE = 10
 _STORE_BOUND = 120.0
+# Seconds after the guest is up. A kernel that has just booted has work left, such as a second
+# look at the TSC one second later, which else each clone would do in the midst of what it is for.
+_SETTLING = 1.2
 
 
 def make_in_background(config: VMConfig) -> None:
@@ -102,6 +106,7 @@ async def _boot_and_save(machine: Machine, work: str, state: str) -> dict[str, A
     await vm.open(os.path.join(work, "console.log"))
     try:
         guest = await vm.greet(None)
+        await asyncio.sleep(_SETTLING * slowness())
         fd = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             await vm.monitor.save_state(fd, _STORE_BOUND)

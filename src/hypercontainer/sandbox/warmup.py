@@ -8,7 +8,6 @@ the next in a third of the time.
 import asyncio
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -21,10 +20,11 @@ from ..system import sparse
 from .containers import INIT, Process
 from .share import Share
 from .vm import VirtualMachine
+from .warmup_program import program
 
 ID = "warm-up"
-_DIRECTORY = ".warm-up-1"
-_DISKS = ".warm-up-disks-1"
+_DIRECTORY = ".warm-up-2"
+_DISKS = ".warm-up-disks-2"
 _LAYER, _UPPER = "layer.squashfs", "upper.ext4"
 _UPPER_SIZE = 64 << 20
 _FILES = [
@@ -33,30 +33,10 @@ _FILES = [
 ]
 _BOUND = 60.0
 _CAPABILITIES = [f"CAP_{name}" for name in ("CHOWN", "KILL", "SETGID", "SETUID", "NET_RAW")]
-# x86-64: write(1, "\n", 1); mmap of 64 KiB, touched; exit_group(0).
-_CODE = bytes.fromhex(
-    "b801000000bf01000000488d353d000000ba010000000f05"
-    "b80900000031ffbe00000100ba0300000041ba2200000049c7c0ffffffff4531c90f05"
-    "c60001c6800080000001b8e700000031ff0f050a"
-)
-_LOAD_ADDRESS = 0x400000
-_HEADERS = 64 + 56
-
-
-def program() -> bytes:
-    """A static ELF program (elf(5)) that writes an empty line, uses some memory and exits."""
-    size = _HEADERS + len(_CODE)
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        b"\x7fELF\x02\x01\x01",
-        *(2, 62, 1, _LOAD_ADDRESS + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0),
-    )
-    load = struct.pack("<IIQQQQQQ", 1, 5, 0, _LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 0x1000)
-    return header + load + _CODE
 
 
 def root_directory() -> str:
-    """A root file system with that program as /true; made once. Raises OSError."""
+    """A root file system with a program, /bin/true; made once. Raises OSError."""
     return _made_once(_DIRECTORY, _fill_root)
 
 
@@ -85,11 +65,12 @@ def _made_once(name: str, fill: Callable[[str], None]) -> str:
 
 
 def _fill_root(directory: str) -> None:
-    for name in ("dev", "proc", "sys", "etc", "tmp"):
+    for name in ("bin", "dev", "proc", "sys", "etc", "tmp"):
         os.mkdir(os.path.join(directory, name))
-    with open(os.path.join(directory, "true"), "wb") as file:
+    with open(os.path.join(directory, "bin", "program"), "wb") as file:
         file.write(program())
         os.fchmod(file.fileno(), 0o755)
+    os.symlink("program", os.path.join(directory, "bin", "true"))
 
 
 def _fill_disks(directory: str) -> None:
@@ -138,8 +119,8 @@ def _config() -> dict[str, Any]:
         "hostname": ID,
         "root": {"readonly": False},
         "process": {
-            "args": ["/true"],
-            "env": ["PATH=/"],
+            "args": ["true"],
+            "env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
             "cwd": "/",
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
