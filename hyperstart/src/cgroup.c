@@ -4,15 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/bpf.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "device_program.h"
 #include "path.h"
 
 #define MOUNT "/sys/fs/cgroup"
@@ -48,60 +47,12 @@ int cgroup_write(const char *id, const struct pairs *values, struct failure *fai
     return 0;
 }
 
-static int bpf(int command, union bpf_attr *attributes)
+int cgroup_set_devices(const char *id, int program, struct failure *failure)
 {
-    return (int)syscall(SYS_bpf, command, attributes, sizeof *attributes);
-}
-
-/* The id of the program of a group that decides on devices; 0 without one. */
-static uint32_t attached_devices(int group)
-{
-    uint32_t id = 0;
-    union bpf_attr query = {.query = {.target_fd = (uint32_t)group,
-                                      .attach_type = BPF_CGROUP_DEVICE,
-                                      .prog_ids = (uint64_t)(uintptr_t)&id,
-                                      .prog_cnt = 1}};
-    return bpf(BPF_PROG_QUERY, &query) < 0 ? 0 : id;
-}
-
-static void detach_devices(int group, uint32_t id)
-{
-    union bpf_attr get = {.prog_id = id};
-    int program = bpf(BPF_PROG_GET_FD_BY_ID, &get);
-    union bpf_attr detach = {.target_fd = (uint32_t)group,
-                             .attach_bpf_fd = (uint32_t)program,
-                             .attach_type = BPF_CGROUP_DEVICE};
-    if (program >= 0) {
-        bpf(BPF_PROG_DETACH, &detach);
-        close(program);
-    }
-}
-
-int cgroup_set_devices(const char *id, const struct device_rules *rules, struct failure *failure)
-{
-    if (!rules->code)
-        return 0;
-    char path[PATH_MAX];
-    group_path(path, id, "");
-    union bpf_attr load = {.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
-                           .insns = (uint64_t)(uintptr_t)rules->code,
-                           .insn_cnt = (uint32_t)(rules->size / sizeof(struct bpf_insn)),
-                           .license = (uint64_t)(uintptr_t) "GPL"};
-    int group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int program = group < 0 ? -1 : bpf(BPF_PROG_LOAD, &load);
-    uint32_t former = program < 0 ? 0 : attached_devices(group);
-    /* Groups below, which a container may make, can have further programs. */
-    union bpf_attr attach = {.target_fd = (uint32_t)group,
-                             .attach_bpf_fd = (uint32_t)program,
-                             .attach_type = BPF_CGROUP_DEVICE,
-                             .attach_flags = BPF_F_ALLOW_MULTI};
-    int result = program < 0 || bpf(BPF_PROG_ATTACH, &attach) < 0 ? -1 : 0;
+    int group = cgroup_open(id, "", O_RDONLY | O_DIRECTORY);
+    int result = group < 0 ? -1 : device_program_attach(program, group);
     if (result < 0)
         fail_errno(failure, "device rules of container %s", id);
-    else if (former)
-        detach_devices(group, former);
-    if (program >= 0)
-        close(program);
     if (group >= 0)
         close(group);
     return result;

@@ -14,8 +14,9 @@
 int cgroup_create(const char *id, struct failure *failure);
 int cgroup_remove(const char *id); /* with the groups below; -1 while it is in use */
 int cgroup_write(const char *id, const struct pairs *values, struct failure *failure);
-/* What the processes of the group may do with devices; takes the place of former rules. */
-int cgroup_set_devices(const char *id, const struct device_rules *rules, struct failure *failure);
+/* What the processes of the group may do with devices (see device_program.h); takes the place of
+ * former rules. */
+int cgroup_set_devices(const char *id, int program, struct failure *failure);
 /* Move the calling process in. `init` (0: none) names a group to fall back to
  * when the container has handed its own group's controllers down. */
 int cgroup_join(const char *id, pid_t init, struct failure *failure);

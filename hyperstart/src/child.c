@@ -209,7 +209,6 @@ static int build_container(const struct child *child, int *slave, struct failure
     int master = -1;
     if (rootfs_mount_disks(spec, failure) < 0 ||
         cgroup_write(spec->id, &spec->cgroup, failure) < 0 ||
-        cgroup_set_devices(spec->id, &spec->device_rules, failure) < 0 ||
         cgroup_join(spec->id, 0, failure) < 0 || enter_namespaces(child, failure) < 0)
         return -1;
     int root = rootfs_mount(spec, failure);

@@ -13,6 +13,7 @@
 
 #include "cgroup.h"
 #include "control.h"
+#include "device_program.h"
 #include "disk.h"
 #include "job.h"
 #include "launch.h"
@@ -77,6 +78,16 @@ static int check_joins(const struct container_spec *spec, struct failure *failur
     return 0;
 }
 
+static int set_devices(const struct container_spec *spec, struct failure *failure)
+{
+    if (!spec->device_rules.code)
+        return 0;
+    int program = device_program_kept(&spec->device_rules);
+    if (program < 0)
+        return fail_errno(failure, "device rules of container %s", spec->id);
+    return cgroup_set_devices(spec->id, program, failure);
+}
+
 void container_new(uint64_t seq, const struct container_spec *spec)
 {
     struct failure failure = {0};
@@ -90,12 +101,14 @@ void container_new(uint64_t seq, const struct container_spec *spec)
     }
     struct container *container = allocate(sizeof *container);
     strcpy(container->id, spec->id);
+    container->held[0] = container->held[1] = -1;
     container->next = containers;
     containers = container;
     use_disks(container, spec);
     container->group = cgroup_open(container->id, "", O_PATH | O_DIRECTORY);
     oom_watch(container);
-    if (launch(container, spec, &spec->process, seq, &failure) < 0)
+    if (set_devices(spec, &failure) < 0 ||
+        launch(container, spec, &spec->process, seq, &failure) < 0)
         container_remove(seq, container, &failure);
 }
 
@@ -136,7 +149,21 @@ struct removal {
     char id[ID_MAX + 1];
     struct disk_address *disks;
     size_t disks_count;
+    int held[2];
+    int gate[2];
 };
+
+/* What only we hold, once the main process does not any more: the program before its mount. */
+static void let_go(const struct removal *removal)
+{
+    char byte;
+    close(removal->gate[1]);
+    while (read(removal->gate[0], &byte, 1) < 0 && errno == EINTR)
+        continue;
+    for (int i = 1; i >= 0; i--)
+        if (removal->held[i] >= 0)
+            close(removal->held[i]);
+}
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -161,6 +188,7 @@ static int remove_work(const void *argument, struct failure *failure)
     const struct removal *removal = argument;
     char path[256];
     (void)failure;
+    let_go(removal);
     snprintf(path, sizeof path, CONTAINERS_DIR "/%s", removal->id);
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     for (size_t i = 0; i < removal->disks_count; i++)
@@ -206,7 +234,8 @@ void container_remove(uint64_t seq, struct container *container, const struct fa
     }
     struct removal_end *end = allocate(sizeof *end);
     struct removal removal = {.disks = container->disks};
-    int *locks = allocate((container->disks_count + 1) * sizeof *locks);
+    int *kept = allocate((container->disks_count + 4) * sizeof *kept);
+    size_t count = 0;
     strcpy(removal.id, container->id);
     end->container = container;
     if (reason)
@@ -219,11 +248,19 @@ void container_remove(uint64_t seq, struct container *container, const struct fa
     for (size_t i = 0; i < container->disks_count; i++) {
         if (!disk_unuse(container->disks[i]))
             continue;
-        locks[removal.disks_count] = disk_lock(container->disks[i]);
+        kept[count++] = disk_lock(container->disks[i]);
         removal.disks[removal.disks_count++] = container->disks[i];
     }
-    job_start(seq, remove_work, &removal, locks, removal.disks_count, remove_done, end);
-    free(locks);
+    if (pipe2(removal.gate, O_CLOEXEC) < 0)
+        die("pipe: %s", strerror(errno));
+    for (int i = 0; i < 2; i++) {
+        kept[count++] = removal.held[i] = container->held[i];
+        container->held[i] = -1;
+    }
+    kept[count++] = removal.gate[0];
+    kept[count++] = removal.gate[1]; /* last: its end tells that the others are closed */
+    job_start(seq, remove_work, &removal, kept, count, remove_done, end);
+    free(kept);
     free(container->disks);
     container->disks = NULL;
 }

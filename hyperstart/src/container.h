@@ -43,6 +43,11 @@ struct container {
     struct process *processes;
     struct process *init; /* NULL once it is over */
     int group; /* the directory of its cgroup, or -1 */
+    /* Its mount namespace from then on when its init is ready, and its init's program, or -1: what
+     * they hold is let go at the removal. Unmounting and forgetting the program's pages takes an
+     * emulated CPU longer than all else of a short program's end, and would be done before that
+     * is known. */
+    int held[2];
     struct oom_watch oom;
     bool frozen, removing;
     struct disk_address *disks; /* an overlay's layers, its upper disk, those of mounts */

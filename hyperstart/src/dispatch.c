@@ -12,6 +12,7 @@
 #include "cgroup.h"
 #include "container.h"
 #include "control.h"
+#include "device_program.h"
 #include "job.h"
 #include "net.h"
 #include "path.h"
@@ -56,10 +57,16 @@ static int services_work(const void *argument, struct failure *failure)
 static int update_work(const void *argument, struct failure *failure)
 {
     const struct request *request = argument;
-    return cgroup_write(request->container, &request->cgroup, failure) < 0 ||
-                   cgroup_set_devices(request->container, &request->device_rules, failure) < 0
-               ? -1
-               : 0;
+    if (cgroup_write(request->container, &request->cgroup, failure) < 0)
+        return -1;
+    if (!request->device_rules.code)
+        return 0;
+    int program = device_program_load(&request->device_rules);
+    if (program < 0)
+        return fail_errno(failure, "device rules of container %s", request->container);
+    int result = cgroup_set_devices(request->container, program, failure);
+    close(program);
+    return result;
 }
 
 static int pod_work(const void *argument, struct failure *failure)

@@ -154,8 +154,17 @@ static void take_master(struct process *process, int master)
     process->stdio = stream_open(process->stdio_id, master, process->has_stdin ? master : -1, true);
 }
 
+/* A file of /proc/PID, which stays open until the container is removed. */
+static void hold(struct process *process, int place, const char *file, int flags)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%d/%s", process->pid, file);
+    process->container->held[place] = open(path, flags | O_CLOEXEC);
+}
+
 static void handle_ready(struct process *process)
 {
+    hold(process, 0, "ns/mnt", O_RDONLY);
     process->state = PROCESS_CREATED;
     process->known = true;
     control_ack_pid(process->seq, process->pid);
@@ -170,6 +179,8 @@ static void handle_end(struct process *process)
         return;
     process->state = PROCESS_RUNNING;
     process->known = true;
+    if (process->container->init == process)
+        hold(process, 1, "exe", O_PATH);
     if (process->seq)
         control_ack_pid(process->seq, process->pid);
     process->seq = 0;

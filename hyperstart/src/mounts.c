@@ -123,16 +123,13 @@ static int mount_bind(const struct mount_spec *mount_spec, int root, struct fail
     return result;
 }
 
-/* The options of a tmpfs, with the mode of the directory that it covers if they give none. */
-static void tmpfs_data(int root, const char *target, const char *given, char data[4096])
+/* The options of a tmpfs, with the mode of the directory `covered` (-1: a new one) if they
+ * give none. */
+static void tmpfs_data(int covered, const char *given, char data[4096])
 {
     struct stat st;
-    int fd = path_open(root, target, O_PATH | O_DIRECTORY);
-    bool known = fd >= 0 && !fstat(fd, &st);
-    if (fd >= 0)
-        close(fd);
     *data = '\0';
-    if (known)
+    if (covered >= 0 && !fstat(covered, &st))
         snprintf(data, 4096, "mode=%04o%s", st.st_mode & 07777, given && *given ? "," : "");
     if (given)
         snprintf(data + strlen(data), 4096 - strlen(data), "%s", given);
@@ -168,15 +165,17 @@ static int mount_file_system(const struct mount_spec *mount_spec, int root,
     const char *data = mount_spec->data;
     unsigned long flags = mount_spec->flags & ~(unsigned long)MS_REC;
     char with_mode[4096];
+    int fd = path_open(root, target, O_PATH | O_DIRECTORY);
     if (!strcmp(fstype, "tmpfs")) {
-        tmpfs_data(root, target, data, with_mode);
+        tmpfs_data(fd, data, with_mode);
         data = with_mode;
     }
     if (!strcmp(fstype, "cgroup") || !strcmp(fstype, "cgroup2")) {
         fstype = "cgroup2"; /* options of version 1 would be refused */
         data = NULL;
     }
-    int fd = open_target(root, target, true);
+    if (fd < 0)
+        fd = open_target(root, target, true);
     if (fd < 0)
         return fail_errno(failure, "mount on %s: mount point", target);
     const char *source = mount_spec->source ? mount_spec->source : fstype;

@@ -61,6 +61,15 @@ static void thaw(struct container *container)
     container->frozen = false;
 }
 
+static void let_go(struct container *container)
+{
+    for (int i = 1; i >= 0; i--) {
+        if (container->held[i] >= 0)
+            close(container->held[i]);
+        container->held[i] = -1;
+    }
+}
+
 void power_down(uint64_t seq)
 {
     if (stage != UP) {
@@ -115,6 +124,7 @@ int power_tick(void)
         enter(KILLING, KILL_MS);
     }
     if (stage == KILLING && (now >= deadline || !has_children())) {
+        containers_each(let_go);
         job_start(0, unmount_work, NULL, NULL, 0, unmount_done, NULL);
         enter(UNMOUNTING, UNMOUNT_MS);
     }

@@ -2,6 +2,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -42,13 +43,22 @@ static char **complete_env(const struct process_spec *spec, const char *home)
     return env;
 }
 
-/* 0, or the errno for which it can't be executed. */
+/* 0, or the errno for which it can't be executed. What can is held open, the symlink and what it
+ * leads to, until the program runs: on a share, whose names are asked for at each use unless they
+ * are in use, executing it takes half as many round trips to the host then. */
 static int check_executable(const char *path)
 {
     struct stat st;
-    if (stat(path, &st) < 0)
-        return errno;
-    return S_ISREG(st.st_mode) && st.st_mode & 0111 ? 0 : EACCES;
+    int name = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int file = name < 0 ? -1 : open(path, O_PATH | O_CLOEXEC);
+    int number = file < 0 || fstat(file, &st) < 0 ? errno : 0;
+    if (!number && !(S_ISREG(st.st_mode) && st.st_mode & 0111))
+        number = EACCES;
+    if (number && file >= 0)
+        close(file);
+    if (number && name >= 0)
+        close(name);
+    return number;
 }
 
 static int program_error(const char *name, int number, struct failure *failure)

@@ -303,6 +303,20 @@ async def test_two_containers_in_one_vm_do_not_see_each_other(
         assert int(ran.stdout.split()[1]) <= 5
 
 
+async def test_each_container_has_its_own_rules_of_devices(vm: SandboxClient, disks: Disks) -> None:
+    """More of them than the guest keeps programs of, and some twice."""
+    opens = "mknod /tmp/$n c 240 $n; (: < /tmp/$n) 2>&1 | grep -q 'not permitted' || echo $n"
+    for allowed in (1, 2, 3, 4, 5, 6, 1, 6):
+        config = make_config("sh", "-c", f"for n in 1 2 3 4 5 6; do {opens}; done")
+        rules: list[dict[str, Any]] = [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "access": "m"},
+            {"allow": True, "type": "c", "major": 240, "minor": allowed, "access": "rw"},
+        ]
+        config["linux"]["resources"] = {"devices": rules}
+        assert (await run(vm, disks.rootfs(), config=config)).stdout == b"%d\n" % allowed
+
+
 async def test_a_file_system_that_is_full_is_the_containers_trouble_only(
     vm: SandboxClient, disks: Disks, tmp_path: Path
 ) -> None:
