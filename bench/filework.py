@@ -22,7 +22,7 @@ SECONDS = 3
 MEMORY_MIB = 512
 BOUND = 3600.0
 SCRIPT = Path(__file__).with_name("filework.sh")
-DRIVERS = ("block", "virtiofs", "9p")
+DRIVERS = os.environ.get("HYPER_BENCH_DRIVERS", "block,virtiofs,9p").split(",")
 # Name, unit, what it is, and whether more is better.
 WORK = (
     ("read_4k", "MB/s", "fio, 4k random reads", True),
