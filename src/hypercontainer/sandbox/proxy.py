@@ -12,7 +12,6 @@ see of other runtimes' containers.
 
 import fcntl
 import os
-import termios
 
 from ..quick import signals, sockets
 from ..quick.types import Callable
@@ -56,6 +55,8 @@ def spawn(
             enter()
             os.setsid()
             if terminal is not None:
+                import termios
+
                 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
             script, to_script = os.pipe()
             os.write(to_script, _SCRIPT.encode())
