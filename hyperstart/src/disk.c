@@ -210,12 +210,17 @@ int disk_mount(const struct disk_spec *disk, bool read_only, struct failure *fai
     char name[32], path[80];
     disk_directory(disk->at, name, sizeof name);
     snprintf(path, sizeof path, DISKS_DIR "/%s", name);
-    if (make_directories(path, 0700) < 0)
-        return fail_errno(failure, "mkdir %s", path);
+    if (make_directories(DISKS_DIR, 0700) < 0)
+        return fail_errno(failure, "mkdir " DISKS_DIR);
     int lock = lock_disk(path, LOCK_EX);
     if (lock < 0)
         return fail_errno(failure, "lock of %s", path);
-    int result = mount_locked(disk, path, read_only, failure);
+    /* Not before: whoever had the lock may have removed it. */
+    int result = make_directories(path, 0700);
+    if (result < 0)
+        fail_errno(failure, "mkdir %s", path);
+    else
+        result = mount_locked(disk, path, read_only, failure);
     close(lock);
     return result;
 }
