@@ -68,13 +68,25 @@ static int program_error(const char *name, int number, struct failure *failure)
                 error_text(number));
 }
 
+/* Whether a directory of PATH may be there. It stays open too: its parents are those of others. */
+static bool hold_directory(const char *name, size_t length)
+{
+    char path[PATH_MAX];
+    if (!length)
+        return true;
+    snprintf(path, sizeof path, "%.*s", (int)length, name);
+    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) >= 0 ||
+           (errno != ENOENT && errno != ENOTDIR);
+}
+
 static int find_in_path(const char *name, const char *search, char *path, struct failure *failure)
 {
     while (search) {
         size_t length = strcspn(search, ":");
         int size = snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, search, length ? "/" : "",
                             name);
-        if (*name && size < PATH_MAX && !check_executable(path))
+        if (*name && size < PATH_MAX && hold_directory(search, length) &&
+            !check_executable(path))
             return 0;
         search = search[length] ? search + length + 1 : NULL;
     }
