@@ -28,7 +28,8 @@ _LAST_LINES = 15
 class Boot(NamedTuple):
     """What a machine starts from, and the layers of its root, the lowest first.
 
-    `cpu` is QEMU's -cpu, `memory_mib` in MiB. A `hypervisor`, if there is one, starts the kernel.
+    `cpu` is QEMU's -cpu, `memory_mib` in MiB, `threads` as of TCG's `thread`. A `hypervisor`, if
+    there is one, starts the kernel.
     """
 
     kernel: Path
@@ -37,6 +38,7 @@ class Boot(NamedTuple):
     layers: list[Path]
     cpu: str
     memory_mib: int
+    threads: str
     hypervisor: Path | None = None
     hypervisor_arguments: str = ""
     cpus: int = 2
@@ -137,7 +139,8 @@ def _scratch_disk() -> int:
 def _command(boot: Boot, serial_log: Path, port: int, scratch: int) -> list[str]:
     argv = [
         _QEMU,
-        *("-name", "hyper-lab", "-M", "q35,usb=off,vmport=off", "-accel", "tcg,thread=multi"),
+        *("-name", "hyper-lab", "-M", "q35,usb=off,vmport=off"),
+        *("-accel", f"tcg,thread={boot.threads}"),
         *("-cpu", boot.cpu, "-smp", str(boot.cpus), "-m", f"{boot.memory_mib}M"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *_kernel(boot),

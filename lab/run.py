@@ -70,6 +70,7 @@ def _boot(lab: Lab, image: Image, initramfs: Path, layers: list[Path]) -> Boot:
         layers=layers,
         cpu=lab.cpu,
         memory_mib=lab.memory_mib,
+        threads=lab.threads,
         hypervisor=image.directory / hypervisor.file if hypervisor else None,
         hypervisor_arguments=hypervisor.arguments if hypervisor else "",
     )

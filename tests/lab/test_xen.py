@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
+import select
 import signal
 import subprocess
 import time
@@ -14,6 +15,8 @@ import pytest
 
 from hypercontainer.errors import BadRequest, HyperError, NotSupported
 from hypercontainer.guest import kernel
+from hypercontainer.hypervisor import xen_driver
+from hypercontainer.hypervisor.machine import bare_machine
 from hypercontainer.sandbox import SandboxClient, end_orphans, read_state
 from hypercontainer.system.processes import alive
 from tests.e2e.command_line import Hyper
@@ -116,6 +119,19 @@ async def test_a_container_on_disks_in_a_domain(tmp_path: Path, disks: Disks, en
         assert (ran.stdout, ran.status.code) == (b"out\n", 3)
         await client.shutdown(timeout=60.0)
     await asyncio.to_thread(nothing_left)
+
+
+def test_whole_guests_of_the_usual_size_come_up_each_time() -> None:
+    """With a thread for each emulated CPU one of five ends before its agent speaks."""
+    image = kernel.find(flavour="xen")
+    for _ in range(8):
+        vmm = xen_driver.start(bare_machine("bare", "xen", image, jail="", memory_mib=128))
+        try:
+            assert select.select([vmm.control], [], [], BOOT)[0]
+            assert vmm.control.recv(1), "the guest ended before its agent spoke"
+        finally:
+            vmm.discard()
+    nothing_left()
 
 
 async def test_cpus_and_memory_are_set(tmp_path: Path, disks: Disks) -> None:

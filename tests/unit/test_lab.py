@@ -142,6 +142,7 @@ BOOT = machine.Boot(
     layers=[Path("/a"), Path("/b")],
     cpu="max",
     memory_mib=1024,
+    threads="single",
 )
 
 
@@ -163,6 +164,7 @@ def test_a_hypervisor_starts_the_kernel(tmp_path: Path) -> None:
     argv = machine._command(wanted, tmp_path / "serial", 7, 8)
     assert argv[argv.index("-kernel") + 1] == "/xen"
     assert argv[argv.index("-append") + 1] == "dom0_mem=1G"
+    assert argv[argv.index("-accel") + 1] == "tcg,thread=single"
     kernel, _, initramfs = argv[argv.index("-initrd") + 1].rpartition(",")
     assert kernel.startswith("/k console=hvc0 quiet lab.layers=2")
     assert initramfs == "/i"
