@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.guest import kernel
 from tests.e2e.command_line import Hyper
+from tests.e2e.engine import uml_trouble
 from tests.e2e.netns import NetHyperd, two_hosts
 
+UML_TROUBLE = uml_trouble()
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="its jail takes root"),
-    pytest.mark.skipif(
-        not Path(kernel.UML_PROGRAM).exists(), reason="user-mode-linux is not installed"
-    ),
+    pytest.mark.skipif(bool(UML_TROUBLE), reason=UML_TROUBLE),
 ]
 
 

@@ -12,18 +12,16 @@ import pytest
 import pytest_asyncio
 
 from hypercontainer.errors import NotSupported
-from hypercontainer.guest import kernel
 from hypercontainer.sandbox import SandboxClient, VMConfig, launch
 from tests.e2e import leaks
+from tests.e2e.engine import uml_trouble
 from tests.e2e.rootfs import make_config, process
 from tests.e2e.vms import BOUND, Disks, collect, execute, run, sandbox
 
+UML_TROUBLE = uml_trouble()
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="its jail takes root"),
-    pytest.mark.skipif(
-        not Path(kernel.UML_PROGRAM).exists(), reason="user-mode-linux is not installed"
-    ),
+    pytest.mark.skipif(bool(UML_TROUBLE), reason=UML_TROUBLE),
 ]
 
 SLEEP = ("sh", "-c", "while :; do sleep 1; done")

@@ -135,3 +135,24 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     (tmp_path / "hyper-initrd-uml.img").touch()
     found = kernel.find(flavour="uml")
     assert "is no program" in uml_driver.trouble("uml", found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="its jail takes root, which is told first")
+def test_a_processor_with_more_registers_than_it_has_room_for_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    image = kernel.GuestImage("/bin/true", str(tmp_path / "initrd"), "uml")
+    versions = {"6.1.176": (6, 1), "6.13": (6, 13), "": (0, 0)}
+    for said, version in versions.items():
+        program = tmp_path / f"linux-{said}"
+        program.write_text(f"#!/bin/sh\necho {said}\n")
+        program.chmod(0o755)
+        assert uml_driver._version(str(program)) == version
+    for wide, version, told in (
+        (True, (6, 1), True),
+        (False, (6, 1), False),
+        (True, (6, 13), False),
+    ):
+        monkeypatch.setattr(uml_driver, "_has_wide_registers", lambda wide=wide: wide)
+        monkeypatch.setattr(uml_driver, "_version", lambda program, version=version: version)
+        assert ("AMX" in uml_driver.trouble("uml", image)) == told
