@@ -111,6 +111,24 @@ def test_a_program_that_can_not_run_leaves_nothing(
         assert text in done.stderr
 
 
+def test_the_pid_file_is_there_before_the_program_runs_and_not_when_it_can_not(
+    runv: Runv, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    bundle = Path(runv.bundle("cat", "/mnt/pid"))
+    config = json.loads((bundle / "config.json").read_text())
+    config["mounts"].append(
+        {"destination": "/mnt", "type": "bind", "source": str(tmp_path), "options": ["bind"]}
+    )
+    (bundle / "config.json").write_text(json.dumps(config))
+    done = runv("run", "--pid-file", str(pid_file), "--bundle", str(bundle), "early")
+    assert done.stdout == pid_file.read_bytes()
+    pid_file.unlink()
+    flags = ("run", "--pid-file", str(pid_file), "--bundle", runv.bundle("nosuch"), "none")
+    assert runv(*flags, check=False).returncode == 1
+    assert not pid_file.exists()
+
+
 def test_exec_has_the_containers_environment_and_its_own(runv: Runv, box: str) -> None:
     done = runv(
         *("exec", "--env", "A=b c", "--cwd", "/tmp", "--user", "1000:1000", "--no-new-privs"),

@@ -9,7 +9,7 @@ from . import bundle, making, records
 from .arguments import Arguments
 from .lifecycle import destroy, run_poststart, start_container
 from .making import Settings, Wanted
-from .pid_file import check_pid_file, write_pid_file
+from .pid_file import check_pid_file, remove_pid_file, write_pid_file
 from .records import Record
 from .streams import forward_signals, open_streams
 
@@ -79,7 +79,11 @@ def _start(args: Arguments, wanted: Wanted, own: int) -> Record:
         forward_signals(record["pid"])
 
     if not (wanted.config.get("hooks") or {}).get("startContainer"):
-        return _make(args, wanted, own, starting)
+        try:
+            return _make(args, wanted, own, starting)
+        except BaseException:
+            remove_pid_file(args.pid_file)
+            raise
     record = _create(args, wanted, own)
     forward_signals(record["pid"])
     start_container(args.root, record)

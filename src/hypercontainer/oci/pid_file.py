@@ -21,3 +21,11 @@ def write_pid_file(path: str, pid: int) -> None:
         write_atomic(path, str(pid).encode(), 0o644)
     except OSError as error:
         raise HyperError(f"pid file {path}: {error.strerror}") from None
+
+
+def remove_pid_file(path: str) -> None:
+    """Take back what `write_pid_file` wrote, if it did."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

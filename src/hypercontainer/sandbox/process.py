@@ -224,7 +224,8 @@ async def _come_up(sandbox: "Sandbox", begin: "Callable[[], Awaitable[None]]") -
     """Returns why the VM did not come up, "" when it did."""
     try:
         await begin()
-    except HyperError as error:
+    except (HyperError, OSError) as raised:
+        error = raised if isinstance(raised, HyperError) else VMError(str(raised))
         sandbox.ready.set_exception(error)
         sandbox.ready.exception()
         await sandbox.vm.kill()
