@@ -57,6 +57,8 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
     emulators = sorted(int(s["vmm_pid"]) for s in alive)
     directories = _names(hyperd.root / "containers")
     ports = sorted({port for c in live for port in _ports(c)})
+    # One that left its networks while it was stopped has no address that a rule could name.
+    ruled = sorted({port for c in live if _cards(c) for port in _ports(c)})
     cards = [card for c in live for card in _cards(c)]
     rules = "\n".join(leaks.network()["rules"])
     volumes = {m["Name"] for c in containers for m in c["Mounts"] if m.get("Name")}
@@ -67,7 +69,7 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
         ("live pods and sandboxes", pods, sorted(sandboxes)),
         ("sandboxes and those that live", sorted(sandboxes), sorted(s["id"] for s in alive)),
         ("QEMUs of sandboxes and those that run", emulators, _emulators(emulators)),
-        ("published ports and rules", ports, sorted(map(int, _RULE.findall(rules)))),
+        ("published ports and rules", ruled, sorted(map(int, _RULE.findall(rules)))),
         ("published ports and sockets", ports, _listening()),
         (
             "cards and taps",
