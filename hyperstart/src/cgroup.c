@@ -49,7 +49,7 @@ int cgroup_write(const char *id, const struct pairs *values, struct failure *fai
 
 int cgroup_set_devices(const char *id, int program, struct failure *failure)
 {
-    int group = cgroup_open(id, "", O_RDONLY | O_DIRECTORY);
+    int group = program < 0 ? -1 : cgroup_open(id, "", O_RDONLY | O_DIRECTORY);
     int result = group < 0 ? -1 : device_program_attach(program, group);
     if (result < 0)
         fail_errno(failure, "device rules of container %s", id);

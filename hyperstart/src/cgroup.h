@@ -14,8 +14,8 @@
 int cgroup_create(const char *id, struct failure *failure);
 int cgroup_remove(const char *id); /* with the groups below; -1 while it is in use */
 int cgroup_write(const char *id, const struct pairs *values, struct failure *failure);
-/* What the processes of the group may do with devices (see device_program.h); takes the place of
- * former rules. */
+/* What the processes of the group may do with devices; takes the place of former rules. `program`
+ * is as of device_program.h, -1 with the errno of one that could not be loaded. */
 int cgroup_set_devices(const char *id, int program, struct failure *failure);
 /* Move the calling process in. `init` (0: none) names a group to fall back to
  * when the container has handed its own group's controllers down. */

@@ -82,10 +82,7 @@ static int set_devices(const struct container_spec *spec, struct failure *failur
 {
     if (!spec->device_rules.code)
         return 0;
-    int program = device_program_kept(&spec->device_rules);
-    if (program < 0)
-        return fail_errno(failure, "device rules of container %s", spec->id);
-    return cgroup_set_devices(spec->id, program, failure);
+    return cgroup_set_devices(spec->id, device_program_kept(&spec->device_rules), failure);
 }
 
 void container_new(uint64_t seq, const struct container_spec *spec)
@@ -101,7 +98,7 @@ void container_new(uint64_t seq, const struct container_spec *spec)
     }
     struct container *container = allocate(sizeof *container);
     strcpy(container->id, spec->id);
-    container->held[0] = container->held[1] = -1;
+    memset(container->held, -1, sizeof container->held);
     container->next = containers;
     containers = container;
     use_disks(container, spec);
@@ -149,20 +146,25 @@ struct removal {
     char id[ID_MAX + 1];
     struct disk_address *disks;
     size_t disks_count;
-    int held[2];
+    int held[HELD_COUNT];
     int gate[2];
 };
 
-/* What only we hold, once the main process does not any more: the program before its mount. */
+void held_close(const int held[HELD_COUNT])
+{
+    for (int i = HELD_COUNT - 1; i >= 0; i--)
+        if (held[i] >= 0)
+            close(held[i]);
+}
+
+/* What only we hold, once the main process does not any more. */
 static void let_go(const struct removal *removal)
 {
     char byte;
     close(removal->gate[1]);
     while (read(removal->gate[0], &byte, 1) < 0 && errno == EINTR)
         continue;
-    for (int i = 1; i >= 0; i--)
-        if (removal->held[i] >= 0)
-            close(removal->held[i]);
+    held_close(removal->held);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -234,7 +236,7 @@ void container_remove(uint64_t seq, struct container *container, const struct fa
     }
     struct removal_end *end = allocate(sizeof *end);
     struct removal removal = {.disks = container->disks};
-    int *kept = allocate((container->disks_count + 4) * sizeof *kept);
+    int *kept = allocate((container->disks_count + HELD_COUNT + 2) * sizeof *kept);
     size_t count = 0;
     strcpy(removal.id, container->id);
     end->container = container;
@@ -253,7 +255,7 @@ void container_remove(uint64_t seq, struct container *container, const struct fa
     }
     if (pipe2(removal.gate, O_CLOEXEC) < 0)
         die("pipe: %s", strerror(errno));
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < HELD_COUNT; i++) {
         kept[count++] = removal.held[i] = container->held[i];
         container->held[i] = -1;
     }

@@ -37,17 +37,18 @@ struct process {
     struct failure failure;
 };
 
+/* What the main process holds of a container until its removal: the mount namespace of its init,
+ * and then the init's program. Unmounting and forgetting the program's pages takes an emulated CPU
+ * longer than all else of a short program's end, and would be done before that is known. */
+enum held { HELD_MOUNTS, HELD_PROGRAM, HELD_COUNT };
+
 struct container {
     struct container *next;
     char id[ID_MAX + 1];
     struct process *processes;
     struct process *init; /* NULL once it is over */
     int group; /* the directory of its cgroup, or -1 */
-    /* Its mount namespace from then on when its init is ready, and its init's program, or -1: what
-     * they hold is let go at the removal. Unmounting and forgetting the program's pages takes an
-     * emulated CPU longer than all else of a short program's end, and would be done before that
-     * is known. */
-    int held[2];
+    int held[HELD_COUNT]; /* or -1 */
     struct oom_watch oom;
     bool frozen, removing;
     struct disk_address *disks; /* an overlay's layers, its upper disk, those of mounts */
@@ -58,6 +59,8 @@ struct container {
 struct container *container_find(const char *id);
 struct process *process_find(struct container *container, const char *id);
 void containers_each(void (*each)(struct container *container));
+/* Close what is held: the program before the mounts that it is on. */
+void held_close(const int held[HELD_COUNT]);
 
 /* launch.c: requests that start or forget something; they answer themselves. */
 void container_new(uint64_t seq, const struct container_spec *spec);

@@ -7,7 +7,7 @@
 
 /* A descriptor of the program, or -1 and errno; it is the caller's. */
 int device_program_load(const struct device_rules *rules);
-/* Likewise, but it stays ours: the last few are kept, since the kernel takes as long to verify one
+/* Likewise in the main process, where it stays ours: the last few are kept, since the kernel takes as long to verify one
  * as for a quarter of all else that a container needs. */
 int device_program_kept(const struct device_rules *rules);
 /* Have it decide for a cgroup (its directory) in the place of former ones; -1 and errno. */

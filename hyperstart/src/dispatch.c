@@ -62,10 +62,9 @@ static int update_work(const void *argument, struct failure *failure)
     if (!request->device_rules.code)
         return 0;
     int program = device_program_load(&request->device_rules);
-    if (program < 0)
-        return fail_errno(failure, "device rules of container %s", request->container);
     int result = cgroup_set_devices(request->container, program, failure);
-    close(program);
+    if (program >= 0)
+        close(program);
     return result;
 }
 

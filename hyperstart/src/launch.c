@@ -155,7 +155,7 @@ static void take_master(struct process *process, int master)
 }
 
 /* A file of /proc/PID, which stays open until the container is removed. */
-static void hold(struct process *process, int place, const char *file, int flags)
+static void hold(struct process *process, enum held place, const char *file, int flags)
 {
     char path[40];
     snprintf(path, sizeof path, "/proc/%d/%s", process->pid, file);
@@ -164,7 +164,7 @@ static void hold(struct process *process, int place, const char *file, int flags
 
 static void handle_ready(struct process *process)
 {
-    hold(process, 0, "ns/mnt", O_RDONLY);
+    hold(process, HELD_MOUNTS, "ns/mnt", O_RDONLY);
     process->state = PROCESS_CREATED;
     process->known = true;
     control_ack_pid(process->seq, process->pid);
@@ -180,7 +180,7 @@ static void handle_end(struct process *process)
     process->state = PROCESS_RUNNING;
     process->known = true;
     if (process->container->init == process)
-        hold(process, 1, "exe", O_PATH);
+        hold(process, HELD_PROGRAM, "exe", O_PATH);
     if (process->seq)
         control_ack_pid(process->seq, process->pid);
     process->seq = 0;

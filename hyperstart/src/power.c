@@ -63,11 +63,8 @@ static void thaw(struct container *container)
 
 static void let_go(struct container *container)
 {
-    for (int i = 1; i >= 0; i--) {
-        if (container->held[i] >= 0)
-            close(container->held[i]);
-        container->held[i] = -1;
-    }
+    held_close(container->held);
+    memset(container->held, -1, sizeof container->held);
 }
 
 void power_down(uint64_t seq)
