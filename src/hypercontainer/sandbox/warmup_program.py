@@ -12,6 +12,7 @@ _TEXT, _DATA = 0x400000, 0x600000
 _HEADERS = 64 + 2 * 56
 _PAGE = 0x1000
 _FILE_PAGES = 8
+_TEXT_SIZE = (_FILE_PAGES - 2) * _PAGE
 _BSS = 0x4000
 # Registers: rbx the call at hand, r15 the result of the last.
 _LOOP = bytes.fromhex(
@@ -35,7 +36,9 @@ _LOOP = bytes.fromhex(
     "4883c350"  # add rbx, 80
 )
 _TO_LOOP = 7
-_PATH = _DATA
+# Strings, at the begin of the segment that is written.
+_PATH, _ABSENT, _EMPTY, _LINE = (_DATA + at for at in (0, 32, 48, 64))
+_STRINGS = {_PATH: b"/proc/self/exe", _ABSENT: b"/etc/preload", _LINE: b"\n"}
 _BUFFER = _DATA + 0x100
 _ZEROED = _DATA + 2 * _PAGE
 _MAPPED = 0x10000000
@@ -73,9 +76,9 @@ _CALLS = (
     Call(63, (_BUFFER,), writes=_ZEROED),  # uname; the first of the zeroed pages
     Call(10, (_DATA + _PAGE, _PAGE, 1)),  # mprotect, there and back: a split of what is mapped
     Call(10, (_DATA + _PAGE, _PAGE, 3)),
-    Call(21, (_PATH + 32, 4)),  # access
+    Call(21, (_ABSENT, 4)),  # access
     Call(257, (_AT_FDCWD, _PATH, 0x80000)),  # openat: the program itself
-    Call(262, (3, _PATH + 48, _BUFFER, 0x1000), reads=_TEXT + 5 * _PAGE),  # newfstatat
+    Call(262, (3, _EMPTY, _BUFFER, 0x1000), reads=_TEXT + 5 * _PAGE),  # newfstatat
     Call(0, (3, _BUFFER, 832), writes=_DATA + _PAGE),  # read
     Call(17, (3, _BUFFER, 784, 64)),  # pread64
     Call(9, (_MAPPED, 4 * _PAGE, 1, 0x12, 3, 0), reads=_MAPPED + _PAGE),  # mmap, fixed, private
@@ -89,12 +92,11 @@ _CALLS = (
     Call(16, (1, 0x5401, _BUFFER)),  # ioctl: is it a terminal?
     Call(102),  # getuid
     Call(39),  # getpid
-    Call(1, (1, _PATH + 64, 1)),  # write
+    Call(1, (1, _LINE, 1)),  # write
     Call(56, (17,)),  # clone: parent and child go on
     Call(61, (-1, 0, 0, 0)),  # wait4, where there is a child
     Call(231, (0,)),  # exit_group
 )
-_STRINGS = {0: b"/proc/self/exe", 32: b"/etc/preload", 48: b"", 64: b"\n"}
 
 
 def program() -> bytes:
@@ -106,14 +108,14 @@ def program() -> bytes:
     struct.pack_into("<i", code, 3, len(code) - _TO_LOOP)
     text = _headers() + code + table
     image = bytearray(text.ljust(_FILE_PAGES * _PAGE, b"\0"))
-    for at, string in _STRINGS.items():
-        start = (_FILE_PAGES - 2) * _PAGE + at
+    for address, string in _STRINGS.items():
+        start = _TEXT_SIZE + address - _DATA
         image[start : start + len(string)] = string
     return bytes(image)
 
 
 def _headers() -> bytes:
-    size, data_size = (_FILE_PAGES - 2) * _PAGE, 2 * _PAGE
+    size, data_size = _TEXT_SIZE, 2 * _PAGE
     header = struct.pack(
         "<16sHHIQQQIHHHHHH",
         b"\x7fELF\x02\x01\x01",
