@@ -201,19 +201,36 @@ static uint64_t value_of(const char *text, const char *name)
     return 0;
 }
 
-bool cgroup_is_full(const char *id)
+bool cgroup_memory(const char *id, struct cgroup_memory *memory)
 {
     static SELDOM char text[16384];
+    *memory = (struct cgroup_memory){0};
     if (cgroup_read(id, "memory.max", text, sizeof text) <= 0 || !strncmp(text, "max", 3))
         return false;
-    uint64_t limit = strtoull(text, NULL, 10);
+    memory->limit = strtoull(text, NULL, 10);
     if (cgroup_read(id, "memory.current", text, sizeof text) <= 0)
         return false;
-    uint64_t used = strtoull(text, NULL, 10);
+    memory->used = strtoull(text, NULL, 10);
     if (cgroup_read(id, "memory.stat", text, sizeof text) <= 0)
         return false;
-    uint64_t files = value_of(text, "active_file") + value_of(text, "inactive_file");
-    return used >= files && used - files >= limit / 8 * 7;
+    memory->files = value_of(text, "active_file") + value_of(text, "inactive_file");
+    memory->refaults = value_of(text, "workingset_refault_file");
+    return true;
+}
+
+bool cgroup_is_full(const struct cgroup_memory *memory)
+{
+    return memory->used >= memory->files &&
+           memory->used - memory->files >= memory->limit / 8 * 7;
+}
+
+uint64_t cgroup_stalled(const char *id)
+{
+    char text[256];
+    if (cgroup_read(id, "memory.pressure", text, sizeof text) <= 0)
+        return 0;
+    const char *full = strstr(text, "full "), *total = full ? strstr(full, "total=") : NULL;
+    return total ? strtoull(total + strlen("total="), NULL, 10) : 0;
 }
 
 uint64_t cgroup_oom_kills(const char *id)

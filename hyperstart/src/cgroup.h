@@ -23,9 +23,18 @@ int cgroup_join(const char *id, pid_t init, struct failure *failure);
 int cgroup_freeze(const char *id, bool frozen, struct failure *failure);
 /* Signal every process of the group and of those below. */
 void cgroup_kill(const char *id, int signal);
-/* Whether the limit of the group (NULL: that of all containers together) is taken up by what
- * can't be evicted. */
-bool cgroup_is_full(const char *id);
+
+/* Bytes; `files` can be evicted. `refaults` are pages so far that were evicted and read again. */
+struct cgroup_memory {
+    uint64_t limit, used, files, refaults;
+};
+
+/* Of the group, NULL: of all containers together. False when it is gone or has no limit. */
+bool cgroup_memory(const char *id, struct cgroup_memory *memory);
+/* Whether the limit is taken up by what can't be evicted. */
+bool cgroup_is_full(const struct cgroup_memory *memory);
+/* For how many us so far all of the group's processes have waited for memory. */
+uint64_t cgroup_stalled(const char *id);
 int cgroup_open(const char *id, const char *file, int flags); /* -1 and errno */
 uint64_t cgroup_oom_kills(const char *id); /* so far, by the kernel; NULL: of all containers */
 /* Calls `each` for every process (pids of the calling pid namespace). */

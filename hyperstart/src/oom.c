@@ -2,7 +2,8 @@
  * The kernel ends a process for want of memory when reclaim finds nothing. But reclaim always
  * finds the text of the programs, 32 pages of a squashfs for each that is read again, so with
  * nothing else left to evict a VM is busy with that for minutes. PSI tells that nobody in a
- * container gets on (Documentation/accounting/psi.rst); then this picks as the kernel would.
+ * container gets on (Documentation/accounting/psi.rst); what is evicted and read again and again
+ * tells why. Then this picks as the kernel would.
  */
 #define _GNU_SOURCE
 #include "oom.h"
@@ -20,9 +21,12 @@
 #include "failure.h"
 #include "path.h"
 
-/* Stall and window in µs. Emulated, a hog stalls for the whole of it; what writes or reads files
- * beyond its limit for a third. */
-#define TRIGGER "full 1500000 2000000"
+/* Stall and window in us: when to look. Emulated, a hog stalls for half of the time to all of it, by
+ * what unpacking a page costs, which is no stall; what uses files beyond its limit, for a third. */
+#define TRIGGER "full 400000 1000000"
+#define WINDOW_MS 1000
+#define STALLED_PERCENT 85
+#define TURNOVER 16   /* of all pages of files, by reading them again, in a second */
 #define QUIET_MS 2000 /* for the dead to give their memory back */
 
 struct victim {
@@ -77,6 +81,33 @@ static void kill_worst(void)
             worst.pages * (sysconf(_SC_PAGESIZE) / 1024));
 }
 
+/* Nothing gets on, or hardly anything, and what is read is what was evicted a moment ago. */
+static bool thrashes(const struct oom_look *before, const struct oom_look *now)
+{
+    int64_t elapsed = now->at_ms - before->at_ms;
+    if (before->group != now->group || before->kills != now->kills || elapsed < WINDOW_MS / 2 ||
+        elapsed > WINDOW_MS * 5 / 2)
+        return false;
+    uint64_t stalled = now->stalled_us - before->stalled_us;
+    uint64_t again = now->refaults - before->refaults;
+    return stalled >= (uint64_t)elapsed * 10 * STALLED_PERCENT ||
+           again >= (now->file_pages + 1) * TURNOVER * (uint64_t)elapsed / 1000;
+}
+
+static void look(const struct container *container, struct oom_look *found)
+{
+    struct cgroup_memory memory;
+    *found = (struct oom_look){.at_ms = monotonic_ms()};
+    if (cgroup_memory(container->id, &memory) && cgroup_is_full(&memory))
+        found->group = OOM_OWN;
+    else if (cgroup_memory(NULL, &memory) && cgroup_is_full(&memory))
+        found->group = OOM_ALL;
+    found->refaults = memory.refaults;
+    found->file_pages = memory.files / (uint64_t)sysconf(_SC_PAGESIZE);
+    found->stalled_us = cgroup_stalled(container->id);
+    found->kills = cgroup_oom_kills(NULL); /* when the kernel has been quicker, let that show */
+}
+
 static void pressed(struct source *source, uint32_t events)
 {
     struct oom_watch *watch = (struct oom_watch *)source;
@@ -85,20 +116,20 @@ static void pressed(struct source *source, uint32_t events)
         return;
     }
     static int64_t quiet_until;
-    static uint64_t kernel_kills;
-    if (monotonic_ms() < quiet_until)
+    struct oom_look before = watch->last;
+    look(watch->container, &watch->last);
+    if (watch->last.group == OOM_NONE || watch->last.at_ms < quiet_until ||
+        !thrashes(&before, &watch->last))
         return;
     memset(&worst, 0, sizeof worst);
-    if (cgroup_is_full(watch->container->id))
+    if (watch->last.group == OOM_OWN)
         compare_container(watch->container);
-    else if (cgroup_is_full(NULL))
+    else
         containers_each(compare_container);
-    uint64_t kills = cgroup_oom_kills(NULL);
-    if (worst.pid && kills == kernel_kills) {
-        kill_worst();
-        quiet_until = monotonic_ms() + QUIET_MS;
-    }
-    kernel_kills = kills; /* the kernel has been quicker: let that show */
+    if (!worst.pid)
+        return;
+    kill_worst();
+    quiet_until = watch->last.at_ms + QUIET_MS;
 }
 
 void oom_watch(struct container *container)

@@ -82,6 +82,18 @@ async def test_whoever_ends_a_hog_it_is_counted(tmp_path: Path, disks: Disks) ->
         assert (await client.info())["containers"]["hog"]["status"] == "running"
 
 
+async def test_a_full_container_that_gets_on_with_files_is_left_alone(
+    tmp_path: Path, disks: Disks
+) -> None:
+    """Nine tenths are held, and what is left turns over, but with what is new or was long ago."""
+    hold = f"head -c {29 << 20} /dev/zero | tail -c {29 << 20} | {{ {_HEAVY} }}"
+    upper = make_upper(tmp_path / "upper.img", 1 << 30)
+    async with sandbox(tmp_path, memory_mib=VMConfig().memory_mib) as client:
+        config = _config("sh", "-c", hold, limit_mib=32)
+        ran = await run(client, disks.rootfs(upper), config=config)
+    assert (ran.stdout, ran.status.code, ran.status.oom) == (b"done\n", 0, False), ran.stderr
+
+
 async def test_a_protected_process_is_not_the_one_killed(tmp_path: Path, disks: Disks) -> None:
     """Known to the kernel as oom_score_adj -1000: here the shell, and the hog is not."""
     script = "echo -1000 >/proc/self/oom_score_adj; sh -c 'echo 0 >/proc/self/oom_score_adj;"
