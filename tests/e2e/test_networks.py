@@ -202,6 +202,31 @@ def test_ports_while_it_runs(
     client.remove_container(container, force=True)
 
 
+def test_ports_wait_for_a_network(
+    daemon: NetHyperd, peer: Namespace, server: list[dict[str, Any]]
+) -> None:
+    """A pod that left its networks while it was stopped listens again once it is in one."""
+    host, client, hyper = daemon.namespace, daemon.client, Hyper(daemon.socket)
+    container = serving(daemon, server, "80", pod_id="apart", pod_portmappings=both(8070))
+    client.stop_container(container, timeout=0)
+    hyper.text("network", "disconnect", "bridge", "apart")
+    client.start_container(container)
+    assert refused(host, "127.0.0.1", 8070) and "8070" not in rules(host)
+    assert client.list_containers()[0]["Ports"] == []
+    with host.socket("127.0.0.1") as listener:
+        listener.bind(("127.0.0.1", 8070))
+        listener.listen()
+        with pytest.raises(Conflict, match=r"8070/tcp: port is already allocated"):
+            client.connect_network("bridge", container)
+        assert daemon.execute(container, "ip", "link", "show", "eth0")[0] != 0
+    hyper.text("network", "connect", "bridge", "apart")
+    assert "0.0.0.0:8070->80/tcp" in hyper.text("list")
+    wait_until(lambda: not refused(peer, HOST, 8070), "the port")
+    assert echoed(peer, HOST, 8070) == (PEER, PEER)
+    client.remove_container(container, force=True)
+    assert refused(host, "127.0.0.1", 8070)
+
+
 def test_a_port_that_is_taken_is_found_before_the_start(daemon: NetHyperd) -> None:
     with daemon.namespace.socket("127.0.0.1") as listener:
         listener.bind(("127.0.0.1", 7000))

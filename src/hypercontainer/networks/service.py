@@ -78,10 +78,12 @@ class Networks(HostSide):
         if net.active:
             self._tasks.spawn(self._refresh(net.ports, endpoints))
 
-    async def claim(self, pod: str) -> None:
+    async def claim(self, pod: str, *, by_vmm: bool = False) -> None:
         """Give a pod that is to start its addresses and ports; the bridges are there then.
 
-        Raises Conflict (a port or an address is taken), NotSupported.
+        `by_vmm`: QEMU passes its ports on, so they need no network. A pod in none has no ports
+        otherwise, until it is put in one. Raises Conflict (a port or an address is taken),
+        NotSupported.
         """
         net = self.registry.pods.get(pod)
         if net is None:
@@ -89,7 +91,7 @@ class Networks(HostSide):
         endpoints = self.registry.endpoints_of(pod)
         for endpoint in endpoints:
             await self._ensure(self._network(endpoint))
-        if net.wanted_ports:
+        if net.wanted_ports and (endpoints or by_vmm):
             net.ports = ports.resolve(net.wanted_ports, self._ports_of_others(pod))
         net.active = True
         try:
@@ -184,15 +186,30 @@ class Networks(HostSide):
             self.registry.save(net, [*before, endpoint])
             return
         await self._ensure(self._network(endpoint))
+        waiting = net.wanted_ports if not net.ports else ()
+        resolved = ports.resolve(waiting, self._ports_of_others(pod)) if waiting else ()
         self.registry.allocate(endpoint)
         net.active = True
+        net.ports = net.ports or resolved
         self.registry.save(net, [*before, endpoint])
         try:
             await self._plug(endpoint, client)
+            if resolved:
+                await self._publish_or_unplug(endpoint, resolved, client)
         except BaseException:
+            net.ports = () if resolved else net.ports
             self.registry.save(net, before)
             raise
         await self._write_names()
+
+    async def _publish_or_unplug(
+        self, endpoint: Endpoint, published: tuple[Port, ...], client: SandboxClient
+    ) -> None:
+        try:
+            await self._publish(endpoint.pod, published, client)
+        except BaseException:
+            await client.unplug(endpoint.device)
+            raise
 
     async def disconnect(self, pod: str, network: Network, client: SandboxClient | None) -> None:
         """Take a pod out of a network. Raises NotFound, Conflict (its ports are there)."""

@@ -213,7 +213,7 @@ class Copies:
             for container in pod.containers:
                 for name in volume_names(container):
                     service.volumes.mark_filled(name)
-            await service.networking.networks.claim(pod.id)
+            await service.networking.claim(pod)
             await self._launch(pod, saved, disks)
         except BaseException as error:
             await self._undo(pod)

@@ -76,6 +76,10 @@ class Networking:
         await self.networks.remove(network)
         self._emit("destroy", network)
 
+    async def claim(self, pod: Pod) -> None:
+        """Give a pod that is to start its addresses and ports (see `networks.Networks.claim`)."""
+        await self.networks.claim(pod.id, by_vmm=pod.spec.network == "user")
+
     async def connect(self, pod: Pod, wish: Wish) -> None:
         """Put a pod in a network, while it runs or not. Raises Conflict, NotFound, BadRequest."""
         async with pod.lock:

@@ -94,7 +94,7 @@ class Runner:
         self._store.save(*containers)
         try:
             if fresh:
-                await self._networking.networks.claim(pod.id)
+                await self._networking.claim(pod)
             plans = [await self._plan(pod, container) for container in containers]
             clock.lap("planned")
             client = await self._vm(pod, plans)
