@@ -113,7 +113,7 @@ class Resumption:
             await vm.monitor.plug_cpus(saved["plugged_cpus"])
         sandbox.has_cpus(saved["cpus"])
         for disk in saved["disks"]:
-            await sandbox.disks.restore(disk, self._request["disks"][disk["path"]])
+            await sandbox.holdings.disks.restore(disk, self._request["disks"][disk["path"]])
         await self._plug_cards(sandbox)
         await vm.monitor.load_devices(self._state, bound)
         os.close(self._state)

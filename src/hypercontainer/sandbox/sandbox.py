@@ -5,17 +5,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from ..errors import BadRequest, Conflict, HyperError, NotFound, NotRunning, VMError
+from ..errors import Conflict, HyperError, NotFound, NotRunning, VMError
 from ..guest import spec
 from ..guest.fields import read_object
 from ..guest.protocol import Code
-from ..hypervisor.driver import DiskKind
 from ..system.tasks import Tasks
 from .cards import Cards
 from .config import VMConfig
 from .containers import INIT, Container, Containers, Process, check_id, exit_status, now, shown_args
-from .disks import Disks
 from .followed import FollowedNetwork
+from .holdings import Holdings
 from .logs import open_log
 from .share import Share
 from .state import write_state
@@ -45,7 +44,7 @@ class Sandbox:
         self.has_its_vm = asyncio.Event()
         self.has_its_vm.set()
         self.vm: VirtualMachine
-        self.disks: Disks
+        self.holdings: Holdings
         self.cards: Cards
         self._state_dir = state_dir
         self._share = share
@@ -60,7 +59,7 @@ class Sandbox:
     def own(self, vm: VirtualMachine, about: dict[str, Any]) -> None:
         """Take the VM; `about` is what the state file says of this process."""
         self.vm = vm
-        self.disks = Disks(vm.monitor)
+        self.holdings = Holdings(vm, self._share)
         self.cards = Cards(vm)
         self._own = about
         self.save()
@@ -191,7 +190,7 @@ class Sandbox:
             yield
         except BaseException as error:
             with suppress(HyperError, OSError):
-                await self._release(container)
+                await self.holdings.release(container)
             if isinstance(error, VMError) and self.ready.done():
                 raise self.ready.exception() or error from None
             raise
@@ -217,14 +216,16 @@ class Sandbox:
         )
         container.processes[INIT] = process
         disks = {
-            disk["path"]: await self._disk(container, disk, disk["read_only"], shared=True)
+            disk["path"]: await self.holdings.disk(
+                container, disk, read_only=disk["read_only"], shared=True
+            )
             for disk in spec.disk_mounts(config)
         }
         message = spec.container_message(
             container.cid,
             config,
-            await self._rootfs(container, rootfs),
-            lambda source, read_only: self._bind(container, source, read_only),
+            await self.holdings.rootfs(container, rootfs),
+            lambda source, read_only: self.holdings.bind(container, source, read_only=read_only),
             spec.process_message(
                 INIT, oci, stdio=process.stdio, stderr=process.stderr, stdin=stdin
             ),
@@ -244,38 +245,6 @@ class Sandbox:
         await asyncio.shield(self.ready)
         answer = await self.vm.request(Code.NEWCONTAINER, message)
         container.guest_pid = _pid(answer)
-
-    def _bind(self, container: Container, source: str, read_only: bool) -> str:
-        if self._share is None:
-            raise BadRequest(
-                f"bind mount of {source}: the virtual machine was started without a share of"
-                " directories"
-            )
-        return self._share.bind(container.cid, source, read_only=read_only)
-
-    async def _rootfs(self, container: Container, rootfs: dict[str, Any]) -> dict[str, Any]:
-        kind = rootfs.get("kind")
-        if kind == "share":
-            return {"kind": "share", "path": self._bind(container, rootfs["path"], False)}
-        if kind == "disk":
-            return {"kind": "disk", **await self._disk(container, rootfs, False)}
-        if kind != "overlay":
-            raise BadRequest(f"rootfs.kind: {kind!r} is none of overlay, share and disk")
-        lower = [await self._disk(container, disk, True) for disk in rootfs["lower"]]
-        message: dict[str, Any] = {"kind": "overlay", "lower": lower}
-        if rootfs.get("upper"):
-            message["upper"] = await self._disk(container, rootfs["upper"], False)
-        return message
-
-    async def _disk(
-        self, container: Container, disk: dict[str, Any], read_only: bool, *, shared: bool = False
-    ) -> dict[str, str]:
-        kind = DiskKind(disk.get("format") or "raw", disk.get("cache") or "")
-        address = await self.disks.attach(
-            disk["path"], read_only=read_only, kind=kind, shared=shared
-        )
-        container.disks.append(disk["path"])
-        return {"disk": address, "fstype": disk.get("fstype") or "ext4"}
 
     async def start_container(self, cid: str) -> None:
         """Let a created container's program run. Raises NotRunning in another state."""
@@ -415,23 +384,9 @@ class Sandbox:
             await asyncio.wait_for(asyncio.shield(container.process(INIT).finished), 30.0)
         if not self.vm.ended.done():
             await self.vm.request(Code.REMOVECONTAINER, {"container": cid})
-        await self._release(container)
+        await self.holdings.release(container)
         self.containers.drop(cid)
         self.save()
-
-    async def _release(self, container: Container) -> None:
-        for process in container.processes.values():
-            process.release()
-        if container.log is not None:
-            await container.log.close()
-            container.log = None
-        if container.resolver is not None:
-            container.resolver.close()
-            container.resolver = None
-        if self._share is not None:
-            self._share.release(container.cid)
-        while container.disks and not self.vm.ended.done():
-            await self.disks.release(container.disks.pop())
 
     async def follow_network(self, namespace: int, *, loopback: bool = False) -> None:
         """Give the VM what a network namespace (a descriptor) has, now and when it changes.

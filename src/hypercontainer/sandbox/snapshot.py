@@ -254,7 +254,7 @@ async def _describe(sandbox: "Sandbox", frozen: list[str]) -> dict[str, Any]:
         "plugged_cpus": await vm.monitor.plugged_cpus(),
         "config": sandbox.config.to_json(),
         "guest": vm.guest,
-        "disks": sandbox.disks.to_json(),
+        "disks": sandbox.holdings.disks.to_json(),
         "cards": [
             {"net": card["net"], "mac": card["mac"], "slot": slots[card["net"]]}
             for card in sandbox.cards.to_json()
