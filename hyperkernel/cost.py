@@ -63,7 +63,7 @@ def built_tree(work: Path) -> Path:
     tree, log = work / "source", work / "build.log"
     if not (tree / "Makefile").exists():
         tree.mkdir(parents=True)
-        build.unpack(tree, log)
+        build.unpack(QEMU, tree, log)
     build.configure(QEMU, tree, log)
     compiler = ["CC=ccache gcc"] if shutil.which("ccache") else []
     jobs = f"-j{len(os.sched_getaffinity(0))}"

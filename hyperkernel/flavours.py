@@ -21,6 +21,8 @@ class Flavour(NamedTuple):
     """The file in the built tree for boot loaders; its name is also that of the make target."""
     settings: tuple[str, ...] = ()
     """More arguments of make."""
+    fast: str = ""
+    """The file in this directory that lists the objects to be compiled for speed, not for size."""
     entered_by_pvh: bool = True
     """Whether its vmlinux must have the note that says where PVH enters it."""
 
@@ -38,12 +40,16 @@ class Flavour(NamedTuple):
         """The options to build with, as text."""
         return "\n".join((FRAGMENTS / name).read_text() for name in self.fragments)
 
+    def fast_objects(self) -> list[str]:
+        """The objects to be compiled for speed, as paths in the tree."""
+        lines = (FRAGMENTS / self.fast).read_text().splitlines() if self.fast else []
+        return [line for line in lines if line and not line.startswith("#")]
 
-# At the end of a boot the pages of the kernel's start are overwritten. Byte by byte, which is what
-# -Os makes of memset(), that takes 0.4 s of an emulated CPU, for which each write to a page with
-# code is an event of its own; by words of 8 bytes, 0.1 s.
-_X86_SETTINGS = ("CFLAGS_page_alloc.o=-mstringop-strategy=rep_8byte",)
-QEMU = Flavour("", ("x86_64.config",), settings=_X86_SETTINGS)
+
+# For size, gcc writes and copies memory byte by byte (`rep stosb`), and an emulated CPU does each
+# byte as a piece of code of its own. The kernel's functions do it by words of 8 bytes.
+_X86_SETTINGS = ("KCFLAGS=-mstringop-strategy=libcall",)
+QEMU = Flavour("", ("x86_64.config",), settings=_X86_SETTINGS, fast="x86_64.fast")
 ARM64 = Flavour(
     "arm64",
     ("aarch64.config",),
@@ -52,5 +58,5 @@ ARM64 = Flavour(
     image="arch/arm64/boot/Image",
     entered_by_pvh=False,
 )
-XEN = Flavour("xen", ("x86_64.config", "xen.config"), settings=_X86_SETTINGS)
+XEN = QEMU._replace(name="xen", fragments=("x86_64.config", "xen.config"))
 FLAVOURS = {flavour.name: flavour for flavour in (QEMU, XEN, ARM64)}

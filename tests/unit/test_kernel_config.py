@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperkernel import build, cost, kbuild
+from hyperkernel import build, cost, flavours, kbuild
 from hyperkernel.flavours import FLAVOURS, QEMU, Flavour
 from hyperkernel.groups import Group, as_fragment, groups
 
@@ -120,3 +120,27 @@ def test_old_kernels_go_but_never_one_that_is_linked(tmp_path: Path) -> None:
     build.forget_old_kernels(tmp_path)
     left = {path.name for path in (tmp_path / "kernel").iterdir()}
     assert left == {"k0", "k3", "k4", "k5", "k6", "k7", "k8", "k9"}
+
+
+def test_what_is_to_be_fast_is_told_to_its_own_makefile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mm/slub.c", "mm/Makefile", "fs/slub.c", "fs/Makefile"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("obj-y += slub.o")
+    monkeypatch.setattr(flavours, "FRAGMENTS", tmp_path)
+    flavour = Flavour("f", (), fast="list")
+    (tmp_path / "list").write_text("# why\n\nmm/slub.o\n")
+    build.speed_up(flavour, tmp_path)
+    assert (tmp_path / "mm/Makefile").read_text() == "obj-y += slub.o\nCFLAGS_slub.o += -O2\n"
+    assert (tmp_path / "fs/Makefile").read_text() == "obj-y += slub.o"
+    (tmp_path / "list").write_text("mm/slob.o\n")
+    with pytest.raises(build.BuildError, match=r"list: mm/slob\.o: the sources have no such file"):
+        build.speed_up(flavour, tmp_path)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=FLAVOURS)
+def test_no_object_is_to_be_fast_twice(flavour: Flavour) -> None:
+    objects = flavour.fast_objects()
+    assert objects == sorted(set(objects))
+    assert all(path.endswith(".o") for path in objects)
