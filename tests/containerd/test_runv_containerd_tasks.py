@@ -123,7 +123,8 @@ def test_exec_attach_pause_kill_delete(daemon: RunvContainerd, image: str) -> No
     assert (ran.code, ran.out) == (3, "hi")
     terminal = daemon.terminal("task", "exec", "-t", "--exec-id", "t", cid, "sh")
     try:
-        terminal.send("stty size; echo $((40 + 2))\n")
+        # ctr sets the size once the program runs.
+        terminal.send("until stty size | grep 80; do sleep 0.2; done; echo $((40 + 2))\n")
         terminal.expect("24 80")
         terminal.expect("42")
         terminal.send("exit 5\n")

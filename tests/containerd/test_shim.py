@@ -1,10 +1,14 @@
 """runv's own shim, by `ctr`."""
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
 
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from hypercontainer.containerd.api import shim_task_pb2 as pb
 from tests.containerd.shim_client import Shim
 from tests.engines.containerd import Containerd
 from tests.engines.containerd_cases import *  # noqa: F403
@@ -15,6 +19,20 @@ _BOUND = 60.0
 
 def test_metrics_are_those_of_the_container(containerd: Containerd) -> None:
     assert 0 < memory_usage(containerd, containerd.start("sleep", "1000")) < 20 << 20
+
+
+def test_a_terminal_starts_with_the_size_that_it_was_given_before(containerd: Containerd) -> None:
+    cid = containerd.start("sleep", "1000")
+    shim = Shim(containerd.bundle(cid))
+    script = "set -- $(stty size); exit $(($1 * 2 + $2))"
+    process = {"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"], "terminal": True}
+    spec = AnyMessage(value=json.dumps(process).encode())
+    shim.do("Exec", pb.ExecProcessRequest(id=cid, exec_id="t", terminal=True, spec=spec))
+    shim.do("ResizePty", pb.ResizePtyRequest(id=cid, exec_id="t", height=41, width=131))
+    shim.call("Start", pb.StartRequest(id=cid, exec_id="t"), pb.StartResponse)
+    waited = shim.call("Wait", pb.WaitRequest(id=cid, exec_id="t"), pb.WaitResponse)
+    assert waited.exit_status == 2 * 41 + 131
+    shim.close()
 
 
 def test_shims_are_forked_from_what_the_first_left(containerd: Containerd) -> None:

@@ -195,8 +195,13 @@ class Task:
         self._ask("signal", process, signal=signum)
 
     def resize(self, exec_id: str, rows: int, cols: int) -> None:
-        """Set the size of a terminal. Raises NotFound."""
-        self._ask("resize", self.process(exec_id), rows=rows, cols=cols)
+        """Set the size of a terminal; it starts with it if it has not yet. Raises NotFound."""
+        process = self.process(exec_id)
+        with self._lock:
+            if exec_id and process.status == task_types_pb2.CREATED:
+                process.spec["consoleSize"] = {"height": rows, "width": cols}
+                return
+        self._ask("resize", process, rows=rows, cols=cols)
 
     def _ask(self, op: str, process: Process, **request: Any) -> None:
         names = {"container": self.guest_id, "process": process.name}
