@@ -26,6 +26,7 @@ COUNT = "httpd -p 80 -h /etc; i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; d
 POINTS = os.environ.get("HYPER_CRASH_POINTS", "1")
 SEED = os.environ.get("HYPER_SEED", "1")
 PORTS = [{"containerPort": 80, "hostPort": 8080}]
+MORE_PORTS = [{"containerPort": 80, "hostPort": 8081}]
 VOLUMES = [{"path": "/own", "detail": {"name": "kept"}}, {"path": "/anonymous"}]
 
 
@@ -64,6 +65,7 @@ class Crashing(NetHyperd):
 def crashing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashing]:
     """One for all tests; each may kill it, and starts it again."""
     with alone(Crashing, tmp_path_factory.mktemp("crashing")) as hyperd:
+        hyperd.client.create_network("side")
         running(hyperd)
         hyperd.client.remove_container("victim", force=True, volumes=True)
         hyperd.nothing_left()
@@ -90,6 +92,16 @@ def exited(hyperd: Hyperd) -> None:
     hyperd.client.stop_container("victim", 0)
 
 
+def connected(hyperd: Hyperd) -> None:
+    running(hyperd)
+    hyperd.client.connect_network("side", "victim")
+
+
+def published(hyperd: Hyperd) -> None:
+    running(hyperd)
+    hyperd.client.add_ports("victim", MORE_PORTS)
+
+
 def kill_vm(hyperd: Hyperd) -> None:
     os.kill(hyperd.vm_of("victim")["VmmPid"], signal.SIGKILL)
 
@@ -110,6 +122,14 @@ OPERATIONS: dict[str, tuple[Callable[[Hyperd], None], Callable[[Hyperd], object]
     ),
     "end": (running, kill_vm, {"exited"}),
     "restart": (lambda h: running(h, restartPolicy="always"), kill_vm, {"running", "restarting"}),
+    "connect": (running, lambda h: h.client.connect_network("side", "victim"), {"running"}),
+    "disconnect": (
+        connected,
+        lambda h: h.client.disconnect_network("side", "victim"),
+        {"running"},
+    ),
+    "publish": (running, lambda h: h.client.add_ports("victim", MORE_PORTS), {"running"}),
+    "unpublish": (published, lambda h: h.client.delete_ports("victim", MORE_PORTS), {"running"}),
     "vanish": (lambda h: running(h, pod_autoRemove=True), kill_vm, {""}),
 }
 
@@ -184,6 +204,7 @@ def check(hyperd: Hyperd, about: str) -> None:
         wait_until(lambda: "0" in hyperd.output_of("victim").split(), f"{about}: its output")
         # Started anew, it has the output of its first run already, but maybe no server yet.
         wait_until(lambda: serves(hyperd), f"{about}: its port")
+        wait_until(lambda: wired(hyperd), f"{about}: the cards and ports that are told of")
         numbers = hyperd.output_of("victim").split()
         last = numbers[len(numbers) - 1 - numbers[::-1].index("0") :]
         assert last == [str(n) for n in range(len(last))], f"{about}: output is missing"
@@ -205,6 +226,19 @@ def serves(hyperd: Hyperd) -> bool:
     except ConnectionRefusedError:
         return False
     return b"root:x:0:0" in served
+
+
+def wired(hyperd: Hyperd) -> bool:
+    """Whether it has the cards and ports that it is said to have."""
+    assert isinstance(hyperd, Crashing)
+    told = hyperd.settings_of("victim")["Networks"].values()
+    taps = [name for name in hyperd.namespace.links() if name.startswith("hyt-")]
+    cards = hyperd.execute("victim", "ls", "/sys/class/net")[1].split()
+    counts = {len(told), len(taps), len([name for name in cards if name.startswith("eth")])}
+    ports = {port["hostPort"] for port in hyperd.client.list_ports("victim")}
+    lines = hyperd.namespace.run("ss", "-Hltn").splitlines()
+    listening = {int(line.split()[3].rpartition(":")[2]) for line in lines} - {53}
+    return len(counts) == 1 and ports == listening
 
 
 def clear(hyperd: Hyperd) -> None:

@@ -285,10 +285,10 @@ def test_hyper_update_sets_memory_and_cpus_and_hyperd_clears_up(hyperd: NetHyper
 
     hyper.text("update", f"--vm-memory={SIZE - 64}m", "--vm-cpus=1", "box")
     assert kib_of(hyperd, box) <= before - (56 << 10)
-    assert hyperd.execute(box, "nproc")[1] == "1\n"
+    assert hyperd.execute(box, "nproc") == (0, "1\n")
     hyper.text("update", f"--vm-memory={SIZE}m", "--vm-cpus=2", "box")
     assert kib_of(hyperd, box) >= before - (8 << 10)
-    assert hyperd.execute(box, "nproc")[1] == "2\n"
+    assert hyperd.execute(box, "nproc") == (0, "2\n")
     refused = hyper("update", "--vm-cpus=3", "box", timeout=600)
     assert b"cpus: 3 is more than the 2" in refused.stderr
     more = hyper("update", f"--vm-memory={SIZE + 128}m", "box", timeout=1200)

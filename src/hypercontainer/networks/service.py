@@ -280,6 +280,27 @@ class Networks(HostSide):
         net.services = services
         self.registry.save(net, self.registry.endpoints_of(pod))
 
+    async def mend(self, pod: str, client: SandboxClient) -> None:
+        """Bring the cards and ports of a pod that runs in line with what is stored of them.
+
+        A hyperd that was killed may have done one and not the other. Raises HyperError.
+        """
+        net = self.registry.pods.get(pod) or PodNet(pod)
+        endpoints = {e.device: e for e in self.registry.endpoints_of(pod) if e.active}
+        state = await client.info()
+        cards = {str(card["device"]) for card in state["cards"]}
+        for device in sorted(cards - endpoints.keys()):
+            log.warning("%s: card %s is of no network: taken away", pod, device)
+            await client.unplug(device)
+        for device in sorted(endpoints.keys() - cards):
+            log.warning("%s: card %s is missing: plugged", pod, device)
+            await self._plug(endpoints[device], client)
+        taken = [Port(**port) for port in state["ports"]] if "ports" in state else list(net.ports)
+        if unwanted := [port.to_json() for port in taken if port not in net.ports]:
+            await client.unpublish(unwanted)
+        if missing := [port.to_json() for port in net.ports if port not in taken]:
+            await client.publish(missing, self._target(pod))
+
     def renamed(self, pod: str) -> None:
         """The names of a pod's containers have changed."""
         net = self.registry.pods.get(pod)

@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from ..errors import BadRequest, Conflict
+from ..errors import BadRequest, Conflict, HyperError
 from ..networks import Network, Networks, Port, Service, Wish
 from ..sandbox import SandboxClient
+from ..system.tasks import Tasks
 from .model import Pod
 from .names import check_name
 from .place import Place
 from .registry import Registry
 
 Services = tuple[Service, ...]
+
+log = logging.getLogger(__name__)
 
 
 class Networking:
@@ -23,6 +27,7 @@ class Networking:
     def __init__(self, networks: Networks, registry: Registry) -> None:
         self.networks = networks
         self._registry = registry
+        self._tasks = Tasks()
         networks.names_of = self._names
 
     def _names(self, pod_id: str) -> list[str]:
@@ -62,7 +67,18 @@ class Networking:
         pods = self._registry.pods.values()
         live = {p.id for p in pods if p.client is not None or p.starting or p.suspended}
         await self.networks.reconcile(set(self._registry.pods), live)
+        for pod in pods:
+            if pod.client is not None:
+                self._tasks.spawn(self._mend(pod, pod.client))
         self.networks.watch()
+
+    async def _mend(self, pod: Pod, client: SandboxClient) -> None:
+        async with pod.lock:
+            try:
+                if pod.client is client:
+                    await self.networks.mend(pod.id, client)
+            except (HyperError, OSError) as error:
+                log.error("cards and ports of %s: %s", pod.id, error)
 
     async def create(self, name: str, request: dict[str, Any]) -> Network:
         """Make a network (see `networks.Networks.create`)."""

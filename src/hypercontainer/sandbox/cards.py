@@ -37,6 +37,10 @@ class Cards:
         """The cards, as they were asked for."""
         return list(self._cards.values())
 
+    def ports_to_json(self) -> list[dict[str, Any]]:
+        """The published ports, as they were asked for."""
+        return [port for port, _ in self._ports.values()]
+
     async def plug(self, card: dict[str, Any], tap: int) -> None:
         """Plug a card on a tap (a copy of its descriptor is kept), and set it up in the guest.
 

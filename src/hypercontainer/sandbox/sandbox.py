@@ -74,6 +74,7 @@ class Sandbox:
             "guest": self.vm.guest,
             "containers": self.containers.to_json(),
             "cards": self.cards.to_json(),
+            "ports": self.cards.ports_to_json(),
         }
 
     @property
