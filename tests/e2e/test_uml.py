@@ -148,7 +148,7 @@ async def test_machines_that_it_can_not_be(tmp_path: Path, keys: dict[str, Any],
 
 async def test_a_kernel_that_panics_ends_the_vm(tmp_path: Path, disks: Disks) -> None:
     async with sandbox(tmp_path, accel="uml") as client:
-        config = make_config("sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000")
+        config = make_config("sh", "-c", "sleep 1; echo c > /proc/sysrq-trigger; sleep 99")
         await client.create_container("c", config, disks.rootfs())
         await client.start_container("c")
         ended = await asyncio.wait_for(client.wait("c"), BOUND)
