@@ -17,11 +17,12 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("hyperkernel")]
 
 _OOM_BOUND = 30.0
 # Files of three times the VM's memory, written, archived, unpacked, and read by several at once.
-_HEAVY = """
+_LARGE, _FILES = "count=120", "0 1 2 3 4 5"
+_HEAVY = f"""
 cd /var
-dd if=/dev/zero of=big bs=1M count=120
+dd if=/dev/zero of=big bs=1M {_LARGE}
 mkdir in out
-for i in 0 1 2 3 4 5; do dd if=big of=in/$i bs=1k count=10240; done
+for i in {_FILES}; do dd if=big of=in/$i bs=1k count=10240; done
 tar cf all.tar in && tar xf all.tar -C out && cmp in/5 out/in/5
 cat big >/dev/null & cat all.tar >/dev/null & cat big >copy
 wait
@@ -86,7 +87,8 @@ async def test_a_full_container_that_gets_on_with_files_is_left_alone(
     tmp_path: Path, disks: Disks
 ) -> None:
     """Nine tenths are held, and what is left turns over, but with what is new or was long ago."""
-    hold = f"head -c {29 << 20} /dev/zero | tail -c {29 << 20} | {{ {_HEAVY} }}"
+    work = _HEAVY.replace(_LARGE, "count=40").replace(_FILES, "4 5")
+    hold = f"head -c {29 << 20} /dev/zero | tail -c {29 << 20} | {{ {work} }}"
     upper = make_upper(tmp_path / "upper.img", 1 << 30)
     async with sandbox(tmp_path, memory_mib=VMConfig().memory_mib) as client:
         config = _config("sh", "-c", hold, limit_mib=32)
