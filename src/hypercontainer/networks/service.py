@@ -1,6 +1,7 @@
 """Networks and what pods have of them: what hyperd's pods call."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import Any
@@ -186,30 +187,22 @@ class Networks(HostSide):
             self.registry.save(net, [*before, endpoint])
             return
         await self._ensure(self._network(endpoint))
-        waiting = net.wanted_ports if not net.ports else ()
-        resolved = ports.resolve(waiting, self._ports_of_others(pod)) if waiting else ()
+        held = net.ports
+        resolved = held or ports.resolve(net.wanted_ports, self._ports_of_others(pod))
         self.registry.allocate(endpoint)
-        net.active = True
-        net.ports = net.ports or resolved
+        net.active, net.ports = True, resolved
         self.registry.save(net, [*before, endpoint])
         try:
             await self._plug(endpoint, client)
-            if resolved:
-                await self._publish_or_unplug(endpoint, resolved, client)
+            if resolved != held:
+                await self._publish(pod, resolved, client)
         except BaseException:
-            net.ports = () if resolved else net.ports
+            net.ports = held
             self.registry.save(net, before)
+            with contextlib.suppress(HyperError):
+                await self.mend(pod, client)
             raise
         await self._write_names()
-
-    async def _publish_or_unplug(
-        self, endpoint: Endpoint, published: tuple[Port, ...], client: SandboxClient
-    ) -> None:
-        try:
-            await self._publish(endpoint.pod, published, client)
-        except BaseException:
-            await client.unplug(endpoint.device)
-            raise
 
     async def disconnect(self, pod: str, network: Network, client: SandboxClient | None) -> None:
         """Take a pod out of a network. Raises NotFound, Conflict (its ports are there)."""
@@ -283,7 +276,8 @@ class Networks(HostSide):
     async def mend(self, pod: str, client: SandboxClient) -> None:
         """Bring the cards and ports of a pod that runs in line with what is stored of them.
 
-        A hyperd that was killed may have done one and not the other. Raises HyperError.
+        A hyperd that was killed, or a change that failed, may have left them apart. Raises
+        HyperError.
         """
         net = self.registry.pods.get(pod) or PodNet(pod)
         endpoints = {e.device: e for e in self.registry.endpoints_of(pod) if e.active}

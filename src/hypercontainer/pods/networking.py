@@ -80,6 +80,11 @@ class Networking:
             except (HyperError, OSError) as error:
                 log.error("cards and ports of %s: %s", pod.id, error)
 
+    async def close(self) -> None:
+        """Stop looking after the networks; what there is stays."""
+        self._tasks.cancel()
+        await self.networks.close()
+
     async def create(self, name: str, request: dict[str, Any]) -> Network:
         """Make a network (see `networks.Networks.create`)."""
         check_name(name, "name")

@@ -119,7 +119,7 @@ class PodService(Registry):
         self._tasks.cancel()
         self.copies.store.close()
         await self.runner.close()
-        await self.networking.networks.close()
+        await self.networking.close()
         if self.runner.zygote is not None:
             with contextlib.suppress(OSError, TimeoutError):
                 await self.runner.zygote.stop()
