@@ -68,12 +68,23 @@ def _lines_with(path: str, directories: list[str]) -> set[str]:
     return {line for line in _read(Path(path)).splitlines() if any(d in line for d in directories)}
 
 
+def _entry(namespace: str) -> list[str]:
+    """What begins a command in a network namespace by its name, or in ours."""
+    return ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
+
+
+def listening(namespace: str = "") -> list[int]:
+    """Ports of TCP of such a namespace that somebody listens on but the name server, each once."""
+    lines = _output(*_entry(namespace), "ss", "-Hltn").splitlines()
+    return sorted({int(line.split()[3].rpartition(":")[2]) for line in lines} - {53})
+
+
 def network(namespace: str = "") -> dict[str, set[str]]:
     """Interfaces, addresses, routes and rules: of a network namespace by its name, or of ours.
 
     Everything in it counts, so it has to be a test's own.
     """
-    entry = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
+    entry = _entry(namespace)
     links = json.loads(_output(*entry, "ip", "-j", "address"))
     routes = [
         line

@@ -235,10 +235,8 @@ def wired(hyperd: Hyperd) -> bool:
     taps = [name for name in hyperd.namespace.links() if name.startswith("hyt-")]
     cards = hyperd.execute("victim", "ls", "/sys/class/net")[1].split()
     counts = {len(told), len(taps), len([name for name in cards if name.startswith("eth")])}
-    ports = {port["hostPort"] for port in hyperd.client.list_ports("victim")}
-    lines = hyperd.namespace.run("ss", "-Hltn").splitlines()
-    listening = {int(line.split()[3].rpartition(":")[2]) for line in lines} - {53}
-    return len(counts) == 1 and ports == listening
+    ports = sorted(port["hostPort"] for port in hyperd.client.list_ports("victim"))
+    return len(counts) == 1 and ports == leaks.listening(hyperd.namespace.name)
 
 
 def clear(hyperd: Hyperd) -> None:

@@ -16,13 +16,16 @@ from tests.e2e.vms import Disks, Ran, run, sandbox
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("hyperkernel")]
 
 _OOM_BOUND = 30.0
-# Files of three times the VM's memory, written, archived, unpacked, and read by several at once.
-_LARGE, _FILES = "count=120", "0 1 2 3 4 5"
-_HEAVY = f"""
+
+
+def _heavy(mib: int = 120, files: str = "0 1 2 3 4 5") -> str:
+    """A script: a file of `mib` MiB and some of 10 MiB are written, archived, unpacked, and read by
+    several at once. Usually that is three times the VM's memory."""
+    return f"""
 cd /var
-dd if=/dev/zero of=big bs=1M {_LARGE}
+dd if=/dev/zero of=big bs=1M count={mib}
 mkdir in out
-for i in {_FILES}; do dd if=big of=in/$i bs=1k count=10240; done
+for i in {files}; do dd if=big of=in/$i bs=1k count=10240; done
 tar cf all.tar in && tar xf all.tar -C out && cmp in/5 out/in/5
 cat big >/dev/null & cat all.tar >/dev/null & cat big >copy
 wait
@@ -87,8 +90,7 @@ async def test_a_full_container_that_gets_on_with_files_is_left_alone(
     tmp_path: Path, disks: Disks
 ) -> None:
     """Nine tenths are held, and what is left turns over, but with what is new or was long ago."""
-    work = _HEAVY.replace(_LARGE, "count=40").replace(_FILES, "4 5")
-    hold = f"head -c {29 << 20} /dev/zero | tail -c {29 << 20} | {{ {work} }}"
+    hold = f"head -c {29 << 20} /dev/zero | tail -c {29 << 20} | {{ {_heavy(40, '4 5')} }}"
     upper = make_upper(tmp_path / "upper.img", 1 << 30)
     async with sandbox(tmp_path, memory_mib=VMConfig().memory_mib) as client:
         config = _config("sh", "-c", hold, limit_mib=32)
@@ -109,7 +111,7 @@ async def test_heavy_use_of_files_is_no_reason(
     tmp_path: Path, disks: Disks, limit_mib: int
 ) -> None:
     upper = make_upper(tmp_path / "upper.img", 1 << 30)
-    config = _config("sh", "-c", _HEAVY, limit_mib=limit_mib)
+    config = _config("sh", "-c", _heavy(), limit_mib=limit_mib)
     async with sandbox(tmp_path, memory_mib=VMConfig().memory_mib) as client:
         ran = await run(client, disks.rootfs(upper), config=config)
     assert (ran.stdout, ran.status.code, ran.status.oom) == (b"done\n", 0, False)

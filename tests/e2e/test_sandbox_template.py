@@ -109,8 +109,9 @@ async def test_an_idle_clone_is_not_woken_by_the_pit(
         script = "for i in 1 2; do grep -E '^ *(0|LOC):' /proc/interrupts; sleep 1; done; "
         script += "dmesg | grep -i apic"
         ran = await vms.execute(client, "c", "look", process("sh", "-c", script))
-    counts, why = ran.stdout.decode().splitlines()[:4], ran.stdout.decode().splitlines()[4:]
-    pit1, own1, pit2, own2 = (int(line.split()[1]) for line in counts)
+    lines = ran.stdout.decode().splitlines()
+    why = lines[4:]
+    pit1, own1, pit2, own2 = (int(line.split()[1]) for line in lines[:4])
     assert pit1 == pit2, why
     assert own1 < own2
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def _compare(hyperd: Hyperd, containers: Containers) -> list[str]:
         ("sandboxes and those that live", sorted(sandboxes), sorted(s["id"] for s in alive)),
         ("QEMUs of sandboxes and those that run", emulators, _emulators(emulators)),
         ("published ports and rules", ruled, sorted(map(int, _RULE.findall(rules)))),
-        ("published ports and sockets", ports, _listening()),
+        ("published ports and sockets", ports, leaks.listening()),
         (
             "cards and taps",
             len(cards),
@@ -93,12 +92,6 @@ def _ports(container: dict[str, Any]) -> list[int]:
 def _cards(container: dict[str, Any]) -> list[str]:
     networks = container["NetworkSettings"].get("Networks") or {}
     return [str(one["IPAddress"]) for one in networks.values() if one.get("IPAddress")]
-
-
-def _listening() -> list[int]:
-    """Ports of TCP of this namespace that somebody listens on but the name server, each once."""
-    lines = _output("ss", "-Hltn").splitlines()
-    return sorted({int(line.split()[3].rpartition(":")[2]) for line in lines} - {53})
 
 
 def _addresses(hyperd: Hyperd) -> list[str]:
@@ -164,10 +157,6 @@ def everything(hyperd: Hyperd) -> dict[str, set[str]]:
 
 def _volumes(hyperd: Hyperd) -> set[str]:
     return set(_names(hyperd.root / "volumes")) if (hyperd.root / "volumes").is_dir() else set()
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
 def difference(hyperd: Hyperd, before: dict[str, set[str]]) -> list[str]:
